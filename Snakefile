@@ -1,0 +1,26 @@
+"""Rubrics to Tokens, from sources to tables. The way the data goes is the order of the includes."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+if "sources" not in config:
+
+    configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/judging.smk"
+include: "workflow/rules/relevance.smk"
+include: "workflow/rules/policy.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.write_report.output,
+        rules.log_comparison.output,

@@ -1,0 +1,612 @@
+"""The command `rtt`: one subcommand per step of the workflow, each of which also works by hand.
+
+Heavy imports stand inside the functions, after parsing, so that `--help` and a bad flag answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rtt import __version__
+from rtt.errors import UserError
+
+Handler = Callable[[argparse.Namespace], None]
+
+
+def _config(arguments: argparse.Namespace) -> Any:
+    from rtt.config import load_config
+
+    return load_config(arguments.config)
+
+
+def _copy_config(config: Any, output: Path) -> None:
+    """The resolved configuration beside an output file."""
+    from rtt.config import write_config
+
+    write_config(config, output.with_name(output.stem + ".config.yaml"))
+
+
+def _write_json(values: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    partial.replace(path)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def fetch(arguments: argparse.Namespace) -> None:
+    from rtt.policy.pretrained import save_plain_model
+    from rtt.policy.tiny import make_tiny_model
+    from rtt.sources import fetch as fetch_source
+
+    config = _config(arguments)
+    name, output = arguments.name, arguments.output
+    known = {"policy": config.sources.policy, "nltk": config.sources.nltk, **config.sources.benchmarks}
+    if name not in known:
+        raise UserError(f"no source is called {name}", where=arguments.config, todo=f"choose from {sorted(known)}")
+    source = known[name]
+    if source.uri.startswith("tiny:"):
+        make_tiny_model(output)
+    elif name == "policy":
+        raw = output.with_name(output.name + ".source")
+        fetch_source(source.uri, file=source.file, sha256=source.sha256, destination=raw, keep=source.keep)
+        save_plain_model(raw, output)
+        _remove(raw)
+    else:
+        fetch_source(source.uri, file=source.file, sha256=source.sha256, destination=output, keep=source.keep)
+    _copy_config(config, output)
+    _say(f"{name}: {source.uri} is at {output}")
+
+
+def _remove(path: Path) -> None:
+    import shutil
+
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def prompts(arguments: argparse.Namespace) -> None:
+    from rtt.data.prompts import make_prompts, read_prompts_jsonl
+    from rtt.tables import Prompts, write_table
+
+    config = _config(arguments)
+    if arguments.input:
+        table = read_prompts_jsonl(arguments.input)
+    else:
+        settings = config.prompts
+        table = make_prompts(settings.count, settings.seed, settings.heldout_kinds, settings.splits)
+    write_table(table, Prompts, arguments.output)
+    _copy_config(config, arguments.output)
+    _say(f"{len(table)} prompts ({_counts(table['split'])}) are at {arguments.output}")
+
+
+def _counts(column: Any) -> str:
+    return ", ".join(f"{name} {count}" for name, count in column.value_counts(sort=False).items())
+
+
+def benchmark(arguments: argparse.Namespace) -> None:
+    from rtt.data.benchmarks import load_benchmark, split_scorable
+    from rtt.judging.rules import has_tagger, use_nltk_data
+    from rtt.tables import Prompts, write_table
+
+    use_nltk_data(arguments.nltk)
+    table, left_out = split_scorable(load_benchmark(arguments.input, arguments.name), has_tagger())
+    write_table(table, Prompts, arguments.output)
+    _write_json({"benchmark": arguments.name, "kept": len(table), "left_out": left_out}, arguments.left_out)
+    _say(f"{arguments.name}: {len(table)} prompts are at {arguments.output}; {len(left_out)} are left out")
+
+
+def responses(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from rtt.evaluation.generation import generate, open_policy
+    from rtt.relevance.corpus import choose_prompts
+    from rtt.tables import Prompts, Responses, read_table, write_table
+
+    config = _config(arguments)
+    settings = config.labels
+    chosen = choose_prompts(read_table(arguments.prompts, Prompts), settings)
+    torch.set_num_threads(config.discriminator.threads)
+    model, tokenizer = open_policy(arguments.policy, arguments.checkpoint)
+    repeated = [text for text in chosen["prompt"] for _ in range(settings.samples)]
+    answers = generate(model, tokenizer, repeated, settings.generation, seed=settings.seed)
+    table = responses_table(list(chosen["prompt_id"]), settings.samples, answers)
+    write_table(table, Responses, arguments.output)
+    _copy_config(config, arguments.output)
+    _say(f"{len(table)} responses ({table['truncated'].mean():.0%} cut short) are at {arguments.output}")
+
+
+def responses_table(prompt_ids: Sequence[str], samples: int, answers: Sequence[Any]) -> Any:
+    """Answers, `samples` in a row per prompt, as rtt.tables.Responses."""
+    import pandas as pd
+
+    places = [(prompt_id, sample) for prompt_id in prompt_ids for sample in range(samples)]
+    return pd.DataFrame(
+        [
+            {
+                "response_id": f"{prompt_id}#{sample}",
+                "prompt_id": prompt_id,
+                "sample": sample,
+                "response": answer.text,
+                "tokens": answer.tokens,
+                "truncated": answer.truncated,
+            }
+            for (prompt_id, sample), answer in zip(places, answers, strict=True)
+        ]
+    )
+
+
+def verdicts(arguments: argparse.Namespace) -> None:
+    from rtt.judging.rules import judge_responses, use_nltk_data
+    from rtt.tables import Prompts, Responses, Verdicts, read_table, write_table
+
+    use_nltk_data(arguments.nltk)
+    table = judge_responses(read_table(arguments.responses, Responses), read_table(arguments.prompts, Prompts))
+    write_table(table, Verdicts, arguments.output)
+    missing = int(table["verdict"].isna().sum())
+    _say(
+        f"{len(table)} verdicts, {(table['verdict'] > 0).mean():.1%} satisfied, {missing} missing, "
+        f"are at {arguments.output}"
+    )
+
+
+def labels(arguments: argparse.Namespace) -> None:
+    from rtt.judging.rules import use_nltk_data
+    from rtt.relevance.corpus import label_corpus
+    from rtt.relevance.rules import label
+    from rtt.tables import Labels, Prompts, Responses, Verdicts, read_table, write_table
+
+    config = _config(arguments)
+    use_nltk_data(arguments.nltk)
+    table, missing = label_corpus(
+        read_table(arguments.responses, Responses),
+        read_table(arguments.verdicts, Verdicts),
+        read_table(arguments.prompts, Prompts),
+        config.labels,
+        label,
+        "rule",
+    )
+    write_table(table, Labels, arguments.output)
+    _copy_config(config, arguments.output)
+    _say(f"{len(table)} labelled pairs ({_counts(table['split'])}) are at {arguments.output}; {missing} had no verdict")
+
+
+def discriminator(arguments: argparse.Namespace) -> None:
+    from rtt.config import to_dict
+    from rtt.policy.checkpoints import seal
+    from rtt.relevance.discriminator import Discriminator
+    from rtt.relevance.quality import evaluate_discriminator
+    from rtt.relevance.training import train_discriminator
+    from rtt.tables import Labels, read_table
+    from rtt.tracking import flatten
+
+    config = _config(arguments)
+    table = read_table(arguments.labels, Labels)
+    started = time.perf_counter()
+    training = train_discriminator(table, arguments.backbone, config.discriminator, arguments.output)
+    seconds = time.perf_counter() - started
+    seal(arguments.output)
+    quality = evaluate_discriminator(Discriminator.load(arguments.output), table)
+    quality["train_seconds"] = seconds
+    _write_json(quality, arguments.metrics)
+    _copy_config(config, arguments.metrics)
+    run = _open_run(arguments, config, "discriminator", "discriminator", arguments.labels)
+    run.log_params(flatten(to_dict(config.discriminator), "discriminator."))
+    for step, loss in enumerate(training["losses"], start=1):
+        run.log_metrics({"train/loss": loss}, step)
+    for name, figures in quality["sets"].items():
+        flat = {key: value for key, value in figures.items() if isinstance(value, int | float)}
+        run.log_metrics({f"eval/{name}/{key}": value for key, value in flat.items()}, len(training["losses"]))
+    run.log_artifact(arguments.metrics)
+    run.finish()
+    _say(f"discriminator trained in {seconds:.0f} s, at {arguments.output}; figures at {arguments.metrics}")
+    for name, figures in quality["sets"].items():
+        baselines = figures["baselines"]
+        _say(
+            f"  {name}: AUPRC {figures['auprc']:.3f} (keyword {baselines['keyword']['auprc']:.3f}, "
+            f"random {baselines['random']['auprc']:.3f}), F1 {figures['f1']:.3f} at {quality['threshold']:.2f}"
+        )
+
+
+def _open_run(arguments: argparse.Namespace, config: Any, key: str, name: str, data: Path | None) -> Any:
+    """A run for this step, or the twin that does nothing when no --track is given."""
+    from rtt.config import to_dict
+    from rtt.provenance import tags
+    from rtt.tracking import NoRun, Tracker
+
+    if not arguments.track:
+        return NoRun()
+    return Tracker(arguments.track, config.tracking.experiment).open(key, name, tags(to_dict(config), data))
+
+
+def experiment(arguments: argparse.Namespace) -> None:
+    from rtt.tracking import Tracker
+
+    config = _config(arguments)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    tracker = Tracker(arguments.track, config.tracking.experiment)
+    artifacts = arguments.output.parent / "artifacts" if arguments.track.startswith("sqlite:") else None
+    identifier = tracker.create_experiment(artifacts)
+    _write_json({"uri": arguments.track, "name": tracker.name, "id": identifier}, arguments.output)
+    _say(f"experiment {tracker.name} is number {identifier} at {arguments.track}")
+
+
+def round_(arguments: argparse.Namespace) -> None:
+    from rtt.config import to_dict
+    from rtt.judging.rules import use_nltk_data
+    from rtt.policy.rounds import run_round
+    from rtt.provenance import tags
+    from rtt.tracking import NoRun, Run, Tracker, flatten
+
+    config = _config(arguments)
+    use_nltk_data(arguments.nltk)
+    arm, seed, number = arguments.arm, arguments.seed, arguments.round
+    run: Run = NoRun()
+    if arguments.track and arm in config.arms:
+        tracker = Tracker(arguments.track, config.tracking.experiment)
+        all_tags = {**tags(to_dict(config), arguments.prompts), "arm": arm, "seed": str(seed)}
+        parent = tracker.find_or_open(f"{arm}/seed_{seed}", f"{arm} seed {seed}", {**all_tags, "level": "arm"})
+        if number == 1:
+            parent.log_params(
+                {"arm": arm, "seed": seed, **flatten(to_dict(config.policy)), **flatten(to_dict(config.arms[arm]))}
+            )
+        run = tracker.open(
+            f"{arm}/seed_{seed}/round_{number}",
+            f"{arm} seed {seed} round {number}",
+            {**all_tags, "level": "round", "round": str(number)},
+            parent.run_id,
+        )
+    try:
+        summary = run_round(
+            config,
+            arm_name=arm,
+            seed=seed,
+            round_number=number,
+            prompts_file=arguments.prompts,
+            policy_folder=arguments.policy,
+            start=arguments.start,
+            discriminator=arguments.discriminator,
+            output=arguments.output,
+            run=run,
+        )
+    except BaseException:
+        run.finish("FAILED")
+        raise
+    run.log_artifact(arguments.output / "rollouts.parquet")
+    run.finish()
+    last = summary["last"]
+    _say(
+        f"{arm} seed {seed} round {number}: step {summary['step']}, instruction accuracy in training "
+        f"{last['rubrics/instruction_accuracy']:.3f}, {summary['seconds']:.0f} s; it is at {arguments.output}"
+    )
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from rtt.config import Generation
+    from rtt.evaluation.generation import generate, open_policy
+    from rtt.evaluation.scoring import score_responses, subset
+    from rtt.judging.rules import use_nltk_data
+    from rtt.tables import Prompts, Responses, Scores, read_table, write_table
+
+    config = _config(arguments)
+    name = arguments.benchmark
+    if name not in config.evaluation.benchmarks:
+        raise UserError(
+            f"no benchmark is called {name}",
+            where=arguments.config,
+            todo=f"choose from {sorted(config.evaluation.benchmarks)}",
+        )
+    use_nltk_data(arguments.nltk)
+    settings = config.evaluation.benchmarks[name]
+    table = read_table(arguments.prompts, Prompts)
+    chosen = subset(table[table["split"] == name], settings.limit, config.evaluation.seed)
+    torch.set_num_threads(config.evaluation.threads)
+    model, tokenizer = open_policy(arguments.policy, arguments.checkpoint)
+    generation = Generation(max_tokens=settings.max_tokens, temperature=0, batch_size=config.evaluation.batch_size)
+    answers = generate(
+        model,
+        tokenizer,
+        list(chosen["prompt"]),
+        generation,
+        seed=config.evaluation.seed,
+        title=f"{arguments.arm} {name}",
+    )
+    answered = responses_table(list(chosen["prompt_id"]), 1, answers)
+    write_table(answered, Responses, arguments.responses)
+    scores = score_responses(
+        answered, chosen, arm=arguments.arm, seed=arguments.seed, step=arguments.step, benchmark=name
+    )
+    write_table(scores, Scores, arguments.output)
+    _copy_config(config, arguments.output)
+    _say(
+        f"{arguments.arm} step {arguments.step} on {name}: instruction accuracy {scores['strict'].mean():.3f} strict, "
+        f"{scores['loose'].mean():.3f} loose, {len(chosen)} prompts; scores at {arguments.output}"
+    )
+
+
+def report(arguments: argparse.Namespace) -> None:
+    from rtt.report.write import write_report
+
+    write_report(
+        _config(arguments),
+        scores=arguments.scores,
+        discriminator=arguments.discriminator,
+        left_out=arguments.left_out,
+        output=arguments.output,
+    )
+    _say((arguments.output / "tables" / "main.txt").read_text())
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    from rtt.report.compare import log_comparison
+
+    config = _config(arguments)
+    identifier = log_comparison(
+        config, arguments.track, scores=arguments.scores, output=arguments.report, data=arguments.prompts
+    )
+    _write_json({"run": identifier, "uri": arguments.track}, arguments.output)
+    _say(f"comparison logged to {arguments.track} as run {identifier}")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from rtt.workflow import run_workflow
+
+    sys.exit(run_workflow(arguments.config, arguments.cores, arguments.snakemake))
+
+
+def _path_argument(parser: argparse.ArgumentParser, name: str, text: str, required: bool = True, **more: Any) -> None:
+    parser.add_argument(f"--{name}", type=Path, required=required, help=text, metavar="PATH", **more)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rtt",
+        description="Rubrics to Tokens: each subcommand is one step of the workflow. `make run` chains them all.",
+    )
+    parser.add_argument("--version", action="version", version=f"rtt {__version__}")
+    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+
+    def step(name: str, handler: Handler, purpose: str, example: str, config: bool = True) -> argparse.ArgumentParser:
+        sub = steps.add_parser(
+            name,
+            help=purpose,
+            description=f"{purpose}\n\n  rtt {name} {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(handler=handler)
+        if config:
+            _path_argument(sub, "config", "configuration (config/README.md)")
+        return sub
+
+    sub = step(
+        "fetch",
+        fetch,
+        "Fetch a source and check its sha256.",
+        "policy --config config/config.yaml --output results/models/policy",
+    )
+    sub.add_argument("name", help="policy, nltk or a benchmark's name")
+    _path_argument(sub, "output", "file or folder to write")
+
+    sub = step(
+        "prompts",
+        prompts,
+        "Make the prompts with rubrics, or read your own.",
+        "--config config/config.yaml --output results/data/prompts.parquet",
+    )
+    _path_argument(sub, "input", "JSONL of your own prompts (prompt, rubrics); made when left out", required=False)
+    _path_argument(sub, "output", "Parquet table of prompts")
+
+    sub = step(
+        "benchmark",
+        benchmark,
+        "Read a benchmark's prompts; those that cannot be scored are left out by name.",
+        "--name ifbench --input results/data/ifbench.jsonl --nltk results/data/nltk "
+        "--output results/data/ifbench.parquet --left-out results/data/ifbench.left_out.json",
+        config=False,
+    )
+    sub.add_argument("--name", required=True, help="the benchmark's name")
+    _path_argument(sub, "input", "JSONL in IFEval's format")
+    _path_argument(sub, "nltk", "folder of NLTK data")
+    _path_argument(sub, "output", "Parquet table of prompts")
+    _path_argument(sub, "left-out", "JSON of what was left out")
+
+    sub = step(
+        "responses",
+        responses,
+        "Sample responses of a policy to label.",
+        "--config config/config.yaml --policy results/models/policy --prompts results/data/prompts.parquet "
+        "--output results/labels/responses.parquet",
+    )
+    _path_argument(sub, "policy", "policy folder")
+    _path_argument(sub, "checkpoint", "checkpoint of a round", required=False)
+    _path_argument(sub, "prompts", "table of prompts")
+    _path_argument(sub, "output", "Parquet table of responses")
+
+    sub = step(
+        "verdicts",
+        verdicts,
+        "Judge responses by the rule checkers.",
+        "--responses results/labels/responses.parquet --prompts results/data/prompts.parquet "
+        "--nltk results/data/nltk --output results/labels/verdicts.parquet",
+        config=False,
+    )
+    _path_argument(sub, "responses", "table of responses")
+    _path_argument(sub, "prompts", "table of prompts")
+    _path_argument(sub, "nltk", "folder of NLTK data")
+    _path_argument(sub, "output", "Parquet table of verdicts")
+
+    sub = step(
+        "labels",
+        labels,
+        "Label by rule which characters each rubric is about.",
+        "--config config/config.yaml --responses results/labels/responses.parquet "
+        "--verdicts results/labels/verdicts.parquet --prompts results/data/prompts.parquet "
+        "--nltk results/data/nltk --output results/labels/labels.parquet",
+    )
+    _path_argument(sub, "responses", "table of responses")
+    _path_argument(sub, "verdicts", "table of verdicts")
+    _path_argument(sub, "prompts", "table of prompts")
+    _path_argument(sub, "nltk", "folder of NLTK data")
+    _path_argument(sub, "output", "Parquet table of labels")
+
+    sub = step(
+        "discriminator",
+        discriminator,
+        "Train the token-level relevance discriminator and measure it.",
+        "--config config/config.yaml --labels results/labels/labels.parquet --backbone results/models/policy "
+        "--output results/discriminator/model --metrics results/discriminator/metrics.json",
+    )
+    _path_argument(sub, "labels", "table of labels")
+    _path_argument(sub, "backbone", "model folder whose first layers are taken")
+    _path_argument(sub, "output", "folder for the discriminator")
+    _path_argument(sub, "metrics", "JSON of its figures")
+    _track_argument(sub)
+
+    sub = step(
+        "experiment",
+        experiment,
+        "Make the MLflow experiment, before parallel jobs write to it.",
+        "--config config/config.yaml --track sqlite:///results/mlflow/mlflow.db "
+        "--output results/mlflow/experiment.json",
+    )
+    _track_argument(sub, required=True)
+    _path_argument(sub, "output", "JSON with the experiment's id")
+
+    sub = step(
+        "round",
+        round_,
+        "Train one round of an arm, from where the round before stopped.",
+        "--config config/config.yaml --arm rtt_csr --seed 0 --round 1 --prompts results/data/prompts.parquet "
+        "--nltk results/data/nltk --policy results/models/policy --discriminator results/discriminator/model "
+        "--output results/policies/rtt_csr/seed_0/round_1",
+    )
+    sub.add_argument("--arm", required=True, help="name of an arm in the configuration")
+    sub.add_argument("--seed", type=int, required=True, help="seed of adapter, data order and sampling")
+    sub.add_argument("--round", type=_positive, required=True, help="number of the round, from 1")
+    _path_argument(sub, "prompts", "table of prompts")
+    _path_argument(sub, "nltk", "folder of NLTK data")
+    _path_argument(sub, "policy", "policy folder")
+    _path_argument(sub, "start", "checkpoint folder of the round before", required=False)
+    _path_argument(sub, "discriminator", "discriminator folder", required=False)
+    _path_argument(sub, "output", "folder for checkpoint, rollouts and metrics")
+    _track_argument(sub)
+
+    sub = step(
+        "evaluate",
+        evaluate,
+        "Answer a benchmark greedily and score it.",
+        "--config config/config.yaml --benchmark heldout_topics --arm base --seed 0 --step 0 "
+        "--policy results/models/policy --prompts results/data/prompts.parquet --nltk results/data/nltk "
+        "--output scores.parquet --responses responses.parquet",
+    )
+    sub.add_argument("--benchmark", required=True, help="a name under evaluation.benchmarks")
+    sub.add_argument("--arm", required=True, help="name written into the scores")
+    sub.add_argument("--seed", type=int, required=True, help="seed written into the scores")
+    sub.add_argument("--step", type=int, required=True, help="optimiser steps written into the scores")
+    _path_argument(sub, "policy", "policy folder")
+    _path_argument(sub, "checkpoint", "checkpoint of a round; the policy itself when left out", required=False)
+    _path_argument(sub, "prompts", "table of prompts")
+    _path_argument(sub, "nltk", "folder of NLTK data")
+    _path_argument(sub, "output", "Parquet table of scores")
+    _path_argument(sub, "responses", "Parquet table of responses")
+
+    sub = step(
+        "report",
+        report,
+        "Write tables, figures and the report page.",
+        "--config config/config.yaml --scores results/scores/*.parquet "
+        "--discriminator results/discriminator/metrics.json --output results",
+    )
+    _path_argument(sub, "scores", "tables of scores", nargs="+")
+    _path_argument(sub, "discriminator", "JSON of the discriminator's figures", required=False)
+    _path_argument(sub, "left-out", "JSON of benchmark prompts left out", required=False, nargs="*", default=[])
+    _path_argument(sub, "output", "results folder; writes tables/, figures/ and report/ in it")
+
+    sub = step(
+        "compare",
+        compare,
+        "Log the comparison of all arms to MLflow.",
+        "--config config/config.yaml --track sqlite:///results/mlflow/mlflow.db --scores results/scores/*.parquet "
+        "--report results --prompts results/data/prompts.parquet --output results/mlflow/comparison.json",
+    )
+    _track_argument(sub, required=True)
+    _path_argument(sub, "scores", "tables of scores", nargs="+")
+    _path_argument(sub, "report", "folder `rtt report` wrote to")
+    _path_argument(sub, "prompts", "table of prompts, whose digest is logged")
+    _path_argument(sub, "output", "JSON with the run's id")
+
+    sub = step(
+        "run", run, "Run the whole workflow and print where its results are.", "--config config/config.yaml --cores all"
+    )
+    sub.add_argument("--cores", default="all", help="cores Snakemake may use (default: all)")
+    sub.add_argument("snakemake", nargs="*", help="further arguments for Snakemake, after --")
+    return parser
+
+
+def _track_argument(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    parser.add_argument(
+        "--track", required=required, metavar="URI", help="MLflow tracking URI; not tracked when left out"
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+def _no_space(error: BaseException) -> bool:
+    """Whether the disk was full; libraries wrap the operating system's error in types of their own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "errno", None) == errno.ENOSPC or "No space left on device" in str(cause):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one step; exits with 1 and one message on the user's mistake."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    if arguments.step != "fetch":
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # every input is a file by now
+    try:
+        arguments.handler(arguments)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if not _no_space(error):
+            raise
+        full = UserError(
+            "no space is left on the disk",
+            where=getattr(arguments, "output", ""),
+            todo="free some space and run the same command again; what was finished before is untouched",
+        )
+        sys.exit(f"error: {full}")
+
+
+if __name__ == "__main__":
+    main()

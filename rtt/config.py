@@ -1,0 +1,302 @@
+"""The configuration: typed, bounded, unknown keys refused. Every key is described in config/README.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rtt.errors import UserError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Section):
+    """Something fetched, pinned by version and checksum."""
+
+    uri: str
+    """``pypi:name==version``, ``hf:owner/repository@revision``, ``file:path``, or ``tiny:`` for a model made on the spot."""
+    file: str = ""
+    """The file, or the folder with a trailing slash, inside the source; empty for the whole of it."""
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """Checksum of the wheel (pypi), the file or the folder; may be left out for ``file:`` and ``tiny:`` alone."""
+    keep: tuple[str, ...] = ()
+    """Of a folder, only what starts with one of these; empty keeps all."""
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Source:
+        if self.sha256 is None and not self.uri.startswith(("file:", "tiny:")):
+            raise ValueError(f"{self.uri} has no sha256; a fetched source must be pinned")
+        return self
+
+
+class Sources(_Section):
+    policy: Source
+    """The start of every arm: a transformers folder or a GGUF file with a chat template."""
+    nltk: Source
+    """Folder with NLTK's ``tokenizers/punkt_tab`` and ``corpora/stopwords``."""
+    benchmarks: dict[str, Source]
+    """Benchmark name to its JSONL file of prompts in IFEval's format."""
+
+
+class Prompts(_Section):
+    count: int = Field(default=2400, ge=20)
+    """Prompts made, over all splits."""
+    seed: int = Field(default=0, ge=0)
+    heldout_kinds: tuple[str, ...] = Field(min_length=1)
+    """Rubric kinds no training prompt has."""
+    splits: dict[Literal["train", "validation", "heldout_topics"], Share]
+    """Share of the topics in each split; they sum to 1."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Prompts:
+        if set(self.splits) != {"train", "validation", "heldout_topics"} or abs(sum(self.splits.values()) - 1) > 1e-9:
+            raise ValueError("prompts.splits must name train, validation and heldout_topics and sum to 1")
+        return self
+
+
+class Generation(_Section):
+    """How answers are sampled."""
+
+    max_tokens: Count = 48
+    temperature: float = Field(default=1.0, ge=0)
+    """0 is greedy."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    """0 keeps every token."""
+    batch_size: Count = 32
+
+
+class Labels(_Section):
+    """Responses of the base policy whose tokens are labelled to train and test the discriminator."""
+
+    train_prompts: Count = 400
+    """Prompts of the split train; a share of their topics is kept to choose the threshold."""
+    development_share: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the training topics kept aside to choose the threshold."""
+    unseen_topics_prompts: Count = 80
+    """Prompts of the split validation, whose topics the discriminator never sees."""
+    unseen_kinds_prompts: Count = 60
+    """Prompts of the split heldout_kinds."""
+    samples: Count = 2
+    """Responses sampled per prompt."""
+    seed: int = Field(default=0, ge=0)
+    generation: Generation = Generation()
+
+
+class Discriminator(_Section):
+    """Token-level relevance. Released settings: 2 epochs, learning rate 9e-6, batch 256, length 4,096 (4B backbone)."""
+
+    layers: int | None = Field(default=6, ge=1)
+    """First layers of the backbone that are kept; null keeps all."""
+    bidirectional: bool = True
+    """Whether a token sees what follows it."""
+    epochs: Count = 4
+    learning_rate: float = Field(default=2e-4, gt=0)
+    warmup_share: Share = 0.1
+    weight_decay: float = Field(default=0.01, ge=0)
+    batch_size: Count = 32
+    max_length: Count = 512
+    seed: int = Field(default=0, ge=0)
+    threads: Count = 2
+
+
+class Lora(_Section):
+    rank: Count = 16
+    alpha: Count = 32
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: str | tuple[str, ...] = "all-linear"
+
+
+class Policy(_Section):
+    """RTT-GRPO's settings. Paper: 64 prompts × 8 responses a step, learning rate 1e-6 (full), 20 warm-up steps of 500."""
+
+    rounds: Count = 3
+    steps_per_round: Count = 8
+    """Optimiser steps in a round."""
+    checkpoint_every: Count = 4
+    """Steps between the checkpoints a killed round goes on from."""
+    group_size: int = Field(default=8, ge=2)
+    """G, responses per prompt (paper: 8)."""
+    batch_size: int = Field(default=16, ge=2)
+    """B, responses per optimiser step; a multiple of group_size."""
+    micro_batch_size: Count | None = None
+    """Rows in one forward and backward pass; null is the whole batch."""
+    num_iterations: Count = 1
+    """Updates per batch of responses (paper: 2)."""
+    learning_rate: float = Field(default=3e-4, gt=0)
+    warmup_steps: int = Field(default=2, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    epsilon_low: float = Field(default=0.2, gt=0, lt=1)
+    """Clip below (paper: 0.2)."""
+    epsilon_high: float = Field(default=0.27, gt=0)
+    """Clip above (paper: 0.27)."""
+    beta: float = Field(default=0.0, ge=0)
+    """Weight of the KL term (paper: none)."""
+    lora: Lora | None = Lora()
+    """Null trains all weights."""
+    generation: Generation = Generation()
+    threads: Count = 1
+
+    @model_validator(mode="after")
+    def _divides(self) -> Policy:
+        if self.batch_size % self.group_size:
+            raise ValueError(
+                f"policy.group_size {self.group_size} does not divide policy.batch_size {self.batch_size}; "
+                f"set batch_size to a multiple of it, such as {self.group_size * max(1, self.batch_size // self.group_size)}"
+            )
+        micro = self.micro_batch_size or self.batch_size
+        if self.batch_size % micro:
+            raise ValueError(f"policy.micro_batch_size {micro} does not divide policy.batch_size {self.batch_size}")
+        for name in ("steps_per_round", "checkpoint_every"):
+            if getattr(self, name) % self.num_iterations:
+                raise ValueError(
+                    f"policy.{name} {getattr(self, name)} is not a multiple of policy.num_iterations {self.num_iterations}; "
+                    "a checkpoint may only stand between two batches of responses"
+                )
+        if self.generation.temperature == 0:
+            raise ValueError("policy.generation.temperature is 0; a group of equal greedy answers has no advantage")
+        return self
+
+    @property
+    def total_steps(self) -> int:
+        return self.rounds * self.steps_per_round
+
+
+class Credit(_Section):
+    """The token term: where relevance comes from and how it becomes an advantage (docs/method.md)."""
+
+    relevance: Literal["discriminator", "rules"] = "discriminator"
+    """Learned, or the exact rule labels (the ceiling)."""
+    partition: Literal["intra_sample", "per_rubric", "pooled", "softmax_share"] = "intra_sample"
+    rule: Literal["add", "mix"] = "add"
+    weight: Share = 0.5
+    """λ (paper: 0.5)."""
+    min_std: float = Field(default=1e-3, ge=0)
+    """Deviation below which a partition contributes 0; the paper is silent, 0 is the literal formula."""
+
+
+class Arm(_Section):
+    reward: Literal["csr", "aon", "mix"] = "csr"
+    beta: Share = 0.5
+    """Share of all-or-nothing in the reward ``mix``."""
+    credit: Credit | None = None
+    """Null leaves the response-level advantage alone."""
+
+
+class Benchmark(_Section):
+    """One evaluation set: a split of the made prompts, or a benchmark of `sources.benchmarks`."""
+
+    limit: Count | None = None
+    """A fixed, seeded subset of this many prompts; null is all."""
+    max_tokens: Count = 48
+    each_round: bool = False
+    """Whether every round is scored on it, or the base and the final policies alone."""
+
+
+class Evaluation(_Section):
+    seed: int = Field(default=0, ge=0)
+    """Seed of the subsets and of the bootstrap."""
+    benchmarks: dict[str, Benchmark]
+    batch_size: Count = 32
+    threads: Count = 1
+    bootstrap_draws: int = Field(default=2000, ge=100)
+
+    @model_validator(mode="after")
+    def _validation(self) -> Evaluation:
+        if not self.benchmarks.get("validation", Benchmark()).each_round or "validation" not in self.benchmarks:
+            raise ValueError(
+                "evaluation.benchmarks needs validation with each_round: true; learning curves are drawn from it"
+            )
+        return self
+
+
+class Tracking(_Section):
+    uri: str | None = None
+    """MLflow tracking URI; null is SQLite under the results folder."""
+    experiment: str = "rubrics-to-tokens"
+
+
+class Config(_Section):
+    results: str = "results"
+    """Folder everything is written to."""
+    sources: Sources
+    prompts: Prompts
+    labels: Labels = Labels()
+    discriminator: Discriminator = Discriminator()
+    policy: Policy = Policy()
+    arms: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], Arm] = Field(min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
+    evaluation: Evaluation
+    tracking: Tracking = Tracking()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds names one twice: {list(self.seeds)}")
+        if "base" in self.arms:
+            raise ValueError("arms.base: the name base is taken by the start of every arm; choose another")
+        known = {"validation", "heldout_topics", "heldout_kinds", *self.sources.benchmarks}
+        for name in self.evaluation.benchmarks:
+            if name not in known:
+                raise ValueError(f"evaluation.benchmarks.{name}: no such split or benchmark; there are {sorted(known)}")
+        return self
+
+    def needs_discriminator(self) -> bool:
+        return any(arm.credit is not None and arm.credit.relevance == "discriminator" for arm in self.arms.values())
+
+
+def parse_config(values: Mapping[str, Any], where: object) -> Config:
+    """Raises UserError that lists every wrong key with its full name."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            key = ".".join(str(part) for part in problem["loc"])
+            if problem["type"] == "extra_forbidden":
+                lines.append(f"{key}: unknown key")
+            else:
+                message = problem["msg"].removeprefix("Value error, ")
+                lines.append(f"{key}: {message}" if key else message)
+        raise UserError(
+            "the configuration is wrong:\n  " + "\n  ".join(lines),
+            where=where,
+            todo="correct these keys; config/README.md describes each",
+        ) from None
+
+
+def load_config(path: Path) -> Config:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(
+            "the configuration is not there", where=path, todo="name an existing file with --config"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"the configuration is not YAML: {error}", where=path, todo="correct the file") from None
+    if not isinstance(values, dict):
+        raise UserError("the configuration is not a mapping of keys", where=path, todo="see config/config.yaml")
+    return parse_config(values, path)
+
+
+def to_dict(section: BaseModel) -> dict[str, Any]:
+    return json.loads(section.model_dump_json())
+
+
+def write_config(config: Config, path: Path) -> None:
+    """The resolved copy, every default spelled out; rewritten only when it differs, to keep its time stamp."""
+    text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    if not path.exists() or path.read_text() != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)

@@ -1,0 +1,231 @@
+"""Advantages: rewards standardised per group, and relevance-weighted verdicts standardised per partition.
+
+Letters: G responses to one prompt (the group), B rows (a multiple of G, rows g·G … g·G+G-1 answer one prompt), K
+rubrics (padded), T completion tokens (padded); r a verdict, w a relevance, s = w · r a token reward. A mask's 1 (or
+True) means the entry counts; what lies outside a mask, NaN and infinity included, has no influence.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from rtt.credit.rewards import as_floating, read_verdicts, require_dims, require_shape
+
+PARTITIONS = ("intra_sample", "per_rubric", "pooled", "softmax_share")
+RULES = ("add", "mix")
+
+
+def response_advantages(rewards: torch.Tensor, group_size: int, eps: float = 1e-6) -> torch.Tensor:
+    """A_resp[j] = (R[j] - mean R) / (std R + eps) over j's group, with the sample deviation (n - 1).
+
+    Args:
+        rewards: (B,), NaN where a row has no reward.
+        group_size: G.
+        eps: keeps the quotient finite; at least 0.
+
+    Returns:
+        (B,). Exactly 0 for a row without a reward (it enters neither mean nor deviation), in a group with fewer than
+        two rewards, and in a group whose rewards are all equal.
+
+    Raises:
+        ValueError: B is not a multiple of G, or a number is out of range.
+    """
+    rewards = as_floating(rewards)
+    require_dims("rewards", rewards, 1)
+    _require_groups(len(rewards), group_size)
+    _require_at_least_zero(eps=eps)
+    # one rubric, one token: a reward is a verdict that needs no relevance
+    values, rows = rewards.detach().clone()[:, None, None], ~rewards.isnan()[:, None]
+    return _standardise_(values, rows, torch.ones_like(rows), group_size, eps, correction=1)[:, 0, 0]
+
+
+def token_advantages(
+    relevance: torch.Tensor,
+    verdicts: torch.Tensor,
+    valid: torch.Tensor,
+    completion_mask: torch.Tensor,
+    group_size: int,
+    partition: str = "intra_sample",
+    eps: float = 1e-6,
+    min_std: float = 1e-3,
+) -> torch.Tensor:
+    """A_tok[j, t], the token-level advantage (docs/method.md, "the group partitioning problem").
+
+    A score is (x - mean) / (std + eps), and what mean and deviation run over is the partition:
+
+    ===============  ==================================================================  =========================
+    partition        x, and what one mean and one deviation run over                     then
+    ===============  ==================================================================  =========================
+    `intra_sample`   s over the tokens of one (j, k)                                     mean over j's valid k
+    `per_rubric`     s over the tokens of a group's rows in which k is valid, per k      mean over j's valid k
+    `pooled`         the mean of s over valid k, over all tokens of a group's rows       as it is
+                     that have a valid rubric
+    `softmax_share`  r[:, k] over a group's rows in which k is valid, per k (sample      times softmax over valid k
+                     deviation; the others take the population one)                      of w, summed over valid k
+    ===============  ==================================================================  =========================
+
+    `min_std` is compared with the deviation named in the table: per (j, k), per (group, k), per group and, of the
+    verdicts, per (group, k). A partition below it contributes 0 but still counts in the mean over valid k. So does,
+    whatever `min_std`, a partition of one entry or without any spread.
+
+    Args:
+        relevance: (B, K, T), w in [0, 1]; floating. Takes no part in automatic differentiation.
+        verdicts: (B, K), r in [-1, 1].
+        valid: (B, K), 1 where r is a real verdict; bool, integer or floating.
+        completion_mask: (B, T), 1 on tokens that count; bool, integer or floating.
+        group_size: G.
+        partition: a name from the table.
+        eps: keeps the quotient finite; at least 0.
+        min_std: floor of the deviation, at least 0; 0 gives the literal formula.
+
+    Returns:
+        (B, T) in the type of `relevance`. Exactly 0 outside `completion_mask` and in a row without a valid rubric. A
+        NaN in `relevance` that does count is not hidden: it makes its whole partition NaN.
+
+    Raises:
+        ValueError: shapes that do not fit, B not a multiple of G, an unknown partition, a number out of range, or a
+            valid verdict that is not finite.
+    """
+    if partition not in PARTITIONS:
+        raise ValueError(f"partition {partition!r} is none of {', '.join(PARTITIONS)}")
+    relevance = as_floating(relevance.detach())
+    verdicts, valid = read_verdicts(verdicts, valid)
+    tokens = completion_mask.bool()
+    require_dims("relevance", relevance, 3)
+    n_rows, n_rubrics, n_tokens = relevance.shape
+    require_shape("verdicts", verdicts, (n_rows, n_rubrics), "relevance", relevance)
+    require_shape("completion_mask", tokens, (n_rows, n_tokens), "relevance", relevance)
+    _require_groups(n_rows, group_size)
+    _require_at_least_zero(eps=eps, min_std=min_std)
+    if relevance.numel() == 0:
+        return relevance.new_zeros(n_rows, n_tokens)
+
+    verdicts = verdicts.to(relevance.dtype)
+    if partition == "softmax_share":
+        anything = torch.ones_like(valid[:, :1])
+        scores = _standardise_(verdicts.clone()[:, :, None], valid, anything, group_size, eps, min_std, correction=1)
+        term = _share_by_relevance(scores[:, :, 0], relevance, valid)
+    else:
+        rewards = relevance * verdicts[:, :, None]  # (B, K, T), the one large temporary; all that follows is in place
+        if partition == "pooled":
+            mean = _mean_over_valid(rewards.masked_fill_(~valid[:, :, None], 0), valid)
+            rows = valid.any(dim=1, keepdim=True)
+            term = _standardise_(mean[:, None, :], rows, tokens, group_size, eps, min_std)[:, 0]
+        else:
+            # a response on its own is a group of one
+            size = 1 if partition == "intra_sample" else group_size
+            term = _mean_over_valid(_standardise_(rewards, valid, tokens, size, eps, min_std), valid)
+    return term.masked_fill(~(tokens & valid.any(dim=1, keepdim=True)), 0)
+
+
+def combine(
+    response: torch.Tensor,
+    token: torch.Tensor,
+    completion_mask: torch.Tensor,
+    weight: float = 0.5,
+    rule: str = "add",
+) -> torch.Tensor:
+    """A[j, t] out of A_resp[j] and A_tok[j, t], with λ = `weight`.
+
+    Args:
+        response: (B,), A_resp.
+        token: (B, T), A_tok.
+        completion_mask: (B, T), 1 on tokens that count; bool, integer or floating.
+        weight: λ in [0, 1]. 0 gives A_resp, broadcast, bit for bit: plain GRPO.
+        rule: ``add``, A_resp + λ · A_tok; ``mix``, (1 - λ) · A_resp + λ · A_tok.
+
+    Returns:
+        (B, T), exactly 0 outside `completion_mask`.
+
+    Raises:
+        ValueError: shapes that do not fit, an unknown rule, a weight outside [0, 1].
+    """
+    if rule not in RULES:
+        raise ValueError(f"rule {rule!r} is none of {', '.join(RULES)}")
+    if not 0 <= weight <= 1:
+        raise ValueError(f"weight must lie between 0 and 1, it is {weight}")
+    response, token = as_floating(response), as_floating(token)
+    require_dims("response", response, 1)
+    require_dims("token", token, 2)
+    require_shape("response", response, token.shape[:1], "token", token)
+    require_shape("completion_mask", completion_mask, token.shape, "token", token)
+    dtype = torch.promote_types(response.dtype, token.dtype)
+    response, token = response.to(dtype)[:, None].expand_as(token), token.to(dtype)
+    if weight == 0:
+        combined = response  # adding 0 · A_tok would turn -0.0 into 0.0, and an infinite A_tok into NaN
+    elif rule == "add":
+        combined = response + weight * token
+    else:
+        combined = (1 - weight) * response + weight * token
+    return torch.where(completion_mask.bool(), combined, 0)
+
+
+def _standardise_(
+    values: torch.Tensor,
+    rows: torch.Tensor,
+    tokens: torch.Tensor,
+    group_size: int,
+    eps: float,
+    min_std: float = 0.0,
+    correction: int = 0,
+) -> torch.Tensor:
+    """z-scores over the rows and tokens of each (group, rubric), in place, because `values` is the largest tensor.
+
+    Args:
+        values: (B, K, T), overwritten.
+        rows: (B, K) boolean, the rows that take part, per rubric.
+        tokens: (B, T) boolean, the tokens that take part, per row.
+        group_size: rows standardised together.
+        eps: added to the deviation.
+        min_std: a deviation below this gives 0.
+        correction: 0 for the population deviation, 1 for the sample deviation.
+
+    Returns:
+        `values`, 0 where an entry takes no part.
+    """
+    groups = (len(values) // group_size, group_size)
+    cube = values.unflatten(0, groups)  # (B/G, G, K, T)
+    off_rows = ~rows.unflatten(0, groups)[:, :, :, None]
+    off_tokens = ~tokens.unflatten(0, groups)[:, :, None, :]
+
+    def blank_(fill: float) -> torch.Tensor:
+        return cube.masked_fill_(off_rows, fill).masked_fill_(off_tokens, fill)
+
+    def total(entries: torch.Tensor) -> torch.Tensor:
+        # tokens first: torch sums a contiguous axis pairwise, which keeps float32 exact enough over long responses
+        return entries.sum(dim=3, keepdim=True).sum(dim=1, keepdim=True)  # (B/G, 1, K, 1)
+
+    per_row = rows * tokens.sum(dim=1)[:, None]  # (B, K)
+    count = total(per_row.unflatten(0, groups)[:, :, :, None]).to(values.dtype)
+    # Measured from the largest entry, equal values become exact zeros, whatever their mean would have rounded to.
+    cube.sub_(blank_(-torch.inf).amax(dim=(1, 3), keepdim=True))
+    for _ in range(2):  # the second time takes off what the first mean was rounded by
+        cube.sub_(total(blank_(0.0)) / count.clamp(min=1))
+    norm = torch.linalg.vector_norm(blank_(0.0), dim=3, keepdim=True)
+    norm = torch.linalg.vector_norm(norm, dim=1, keepdim=True)
+    std = norm / (count - correction).clamp(min=1).sqrt()
+    return cube.mul_(torch.where((std < min_std) | (std == 0), 0, 1 / (std + eps))).flatten(0, 1)
+
+
+def _mean_over_valid(scores: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """(B, T): the mean of (B, K, T) over each row's valid rubrics, where scores of the others are already 0."""
+    return scores.sum(dim=1) / valid.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def _share_by_relevance(scores: torch.Tensor, relevance: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """(B, T): scores (B, K) shared among tokens by a softmax of relevance (B, K, T) over each row's valid rubrics."""
+    share = relevance.masked_fill(~valid[:, :, None], -torch.inf)
+    share.sub_(share.amax(dim=1, keepdim=True)).exp_()
+    total = share.sum(dim=1)
+    return share.mul_(scores[:, :, None]).sum(dim=1) / total
+
+
+def _require_groups(n_rows: int, group_size: int) -> None:
+    if group_size < 1 or n_rows % group_size:
+        raise ValueError(f"{n_rows} rows are not a multiple of group_size {group_size}")
+
+
+def _require_at_least_zero(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if not number >= 0:
+            raise ValueError(f"{name} must be at least 0, it is {number}")

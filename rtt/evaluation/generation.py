@@ -1,0 +1,102 @@
+"""Answers of a policy to prompts, in batches sorted by length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from rtt.config import Generation
+from rtt.errors import UserError
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One response: its text, its length in tokens without the end token, and whether the budget cut it short."""
+
+    text: str
+    tokens: int
+    truncated: bool
+
+
+def open_policy(folder: Path, checkpoint: Path | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The policy as saved in `folder`, with a checkpoint's adapter merged in or its whole weights in place."""
+    from rtt.policy.checkpoints import verify
+    from rtt.policy.pretrained import load_policy, load_tokenizer
+
+    tokenizer = load_tokenizer(folder)
+    if checkpoint is None:
+        return load_policy(folder), tokenizer
+    verify(checkpoint)
+    if (checkpoint / "adapter_config.json").exists():
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(load_policy(folder), str(checkpoint)).merge_and_unload(), tokenizer
+    return load_policy(checkpoint), tokenizer
+
+
+@torch.inference_mode()
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    settings: Generation,
+    *,
+    seed: int,
+    title: str = "responses",
+) -> list[Answer]:
+    """One answer per prompt, in the order of the prompts; repeat a prompt to sample it several times.
+
+    Args:
+        prompts: user messages; the tokenizer's chat template is applied.
+        settings: temperature 0 is greedy.
+        seed: of the sampling; equal arguments give equal answers on the same machine.
+
+    Raises:
+        UserError: the tokenizer has no chat template.
+    """
+    if not tokenizer.chat_template:
+        raise UserError("the policy has no chat template", where=tokenizer.name_or_path, todo="use an instruct model")
+    texts = [
+        tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True)
+        for prompt in prompts
+    ]
+    lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    order = sorted(range(len(texts)), key=lambda i: (lengths[i], i))
+    model.eval()
+    torch.manual_seed(seed)
+    greedy = settings.temperature == 0
+    generation = GenerationConfig(
+        max_new_tokens=settings.max_tokens,
+        do_sample=not greedy,
+        temperature=None if greedy else settings.temperature,
+        top_p=None if greedy else settings.top_p,
+        top_k=None if greedy else settings.top_k,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=model.generation_config.eos_token_id or tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+    )
+    ends = generation.eos_token_id
+    ends = set(ends) if isinstance(ends, list) else {ends}
+    answers: dict[int, Answer] = {}
+    with tqdm(total=len(texts), desc=title, unit="answer", disable=None) as bar:
+        for first in range(0, len(order), settings.batch_size):
+            chosen = order[first : first + settings.batch_size]
+            batch = tokenizer(
+                [texts[i] for i in chosen],
+                return_tensors="pt",
+                padding=True,
+                padding_side="left",
+                add_special_tokens=False,
+            ).to(model.device)
+            output = model.generate(**batch, generation_config=generation)
+            for i, ids in zip(chosen, output[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
+                stop = next((t for t, token in enumerate(ids) if token in ends), None)
+                text = tokenizer.decode(ids if stop is None else ids[:stop], skip_special_tokens=True)
+                answers[i] = Answer(text, len(ids) if stop is None else stop, stop is None)
+            bar.update(len(chosen))
+    return [answers[i] for i in range(len(texts))]

@@ -1,0 +1,275 @@
+"""Verdicts by rule: the checkers of IFEval and IFBench, asked one instruction at a time.
+
+The checkers come from ``if_verifiable``. Its own loop skips kinds it does not know, returns nothing for an empty
+answer, strips the answer, and draws a value at random for every argument that is missing; none of that may decide a
+verdict here. The response is judged as it stands: whoever generates it removes a model's thinking first.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+from pandera.typing import DataFrame
+from tqdm import tqdm
+
+from rtt.errors import UserError
+from rtt.rubrics import Rubric, parse_rubrics
+from rtt.tables import Prompts, Responses, Verdicts, check_table
+
+logger = logging.getLogger(__name__)
+
+_NEEDED_DATA = ["tokenizers/punkt_tab/english/", "corpora/stopwords/"]
+_TAGGER = "taggers/averaged_perceptron_tagger_eng/"
+
+# An answer every checker can read when its arguments make sense; see _build.
+_PROBE = "A plain answer of one sentence."
+
+
+def use_nltk_data(folder: Path) -> None:
+    """Makes NLTK read its data from `folder` before anywhere else, in this process and in those it starts.
+
+    Args:
+        folder: an NLTK data folder with ``tokenizers/punkt_tab`` and ``corpora/stopwords``; the tagger may be missing.
+
+    Raises:
+        UserError: when the folder lacks one of these two.
+    """
+    import nltk
+
+    place = str(Path(folder).resolve())
+    for resource in _NEEDED_DATA:
+        try:
+            nltk.data.find(resource, paths=[place])
+        except LookupError:
+            raise UserError(
+                f"the NLTK data folder has no {resource.rstrip('/')}",
+                where=folder,
+                todo="give the folder that holds tokenizers/punkt_tab and corpora/stopwords",
+            ) from None
+    nltk.data.path[:] = [place, *(path for path in nltk.data.path if path != place)]
+    os.environ["NLTK_DATA"] = place
+
+
+def has_tagger() -> bool:
+    """Whether NLTK finds ``averaged_perceptron_tagger_eng``, without which ``words:start_verb`` cannot be judged."""
+    import nltk
+
+    try:
+        nltk.data.find(_TAGGER)
+    except LookupError:
+        return False
+    return True
+
+
+def kinds() -> frozenset[str]:
+    """The kinds of rubric that have a checker: IFEval's 25 and IFBench's 58."""
+    return frozenset(_registry())
+
+
+def follows(kind: str, kwargs: dict[str, Any], response: str, prompt: str = "") -> bool:
+    """The strict verdict: whether the response as it stands follows the instruction.
+
+    Args:
+        kind: the checker's name, for example ``punctuation:no_comma``.
+        kwargs: the checker's arguments; those that are None count as not given.
+        response: the answer; an empty or blank one follows nothing.
+        prompt: the question, for checkers that compare with it.
+
+    Raises:
+        UserError: unknown kind; arguments the checker refuses or would draw at random; NLTK data missing.
+        Exception: whatever the checker raises on this response.
+    """
+    return _passes(_checker(kind, kwargs, prompt), response)
+
+
+def check(kind: str, kwargs: dict[str, Any], response: str, prompt: str = "") -> tuple[bool, bool]:
+    """The strict and the loose verdict; arguments and errors as in :func:`follows`.
+
+    Loose is passed when any of the eight published variants (with and without the first line, the last line and the
+    asterisks) is. The unchanged response is one of them, so strict implies loose. A variant the checker trips over is
+    a variant that does not pass: the mangled text says nothing about the response.
+    """
+    from if_verifiable.common import get_loose_transformations
+
+    checker = _checker(kind, kwargs, prompt)
+    if _passes(checker, response):
+        return True, True
+    for variant in dict.fromkeys(get_loose_transformations(response)):  # many are equal
+        try:
+            if _passes(checker, variant):
+                return False, True
+        except UserError:
+            raise
+        except Exception as error:
+            logger.debug("%s tripped over a loose variant: %r", kind, error)
+    return False, False
+
+
+def judge_responses(responses: DataFrame[Responses], prompts: DataFrame[Prompts]) -> DataFrame[Verdicts]:
+    """One strict verdict, +1 or -1, per (response, rubric), in the order of the responses and their prompts' rubrics.
+
+    A checker that raises on one response leaves that verdict missing (NaN), with the exception as the reason; how many
+    are missing, and why, is logged as a warning.
+
+    Raises:
+        UserError: a response to an unknown prompt, or anything :func:`follows` refuses, naming the rubric.
+    """
+    unknown = sorted(set(responses["prompt_id"]) - set(prompts["prompt_id"]))
+    if unknown:
+        raise UserError(
+            f"{len(unknown)} prompt(s) have responses but no rubrics, such as {unknown[0]!r}",
+            where="column prompt_id of the responses",
+            todo="judge the responses with the prompts they were sampled for",
+        )
+    questions = dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
+    rubrics = {id_: parse_rubrics(text) for id_, text in zip(prompts["prompt_id"], prompts["rubrics"], strict=True)}
+
+    rows = []
+    columns = zip(responses["response_id"], responses["prompt_id"], responses["response"], strict=True)
+    for response_id, prompt_id, response in tqdm(columns, total=len(responses), desc="rule verdicts", disable=None):
+        for rubric in rubrics[prompt_id]:
+            verdict, reason = _judge(rubric, response, questions[prompt_id])
+            rows.append((response_id, prompt_id, rubric.rubric_id, rubric.kind, verdict, "rule", reason))
+    names = ["response_id", "prompt_id", "rubric_id", "kind", "verdict", "judge", "reason"]
+    table = check_table(pd.DataFrame(rows, columns=names), Verdicts, "verdicts by rule")
+
+    missing = table[table["verdict"].isna()]
+    if len(missing):
+        why = Counter(missing["kind"] + ", " + missing["reason"].str.split(":").str[0])
+        listing = "; ".join(f"{count} x {cause}" for cause, count in why.most_common(5))
+        logger.warning("%d of %d verdicts by rule are missing: %s", len(missing), len(table), listing)
+    return cast("DataFrame[Verdicts]", table)
+
+
+def _judge(rubric: Rubric, response: str, prompt: str) -> tuple[float, str]:
+    try:
+        return (1.0 if follows(rubric.kind, rubric.kwargs, response, prompt) else -1.0), ""
+    except UserError as error:
+        raise UserError(error.what, where=f"rubric {rubric.rubric_id}", todo=error.todo) from None
+    except Exception as error:
+        return float("nan"), f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def _no_downloads() -> Iterator[None]:
+    """Makes ``nltk.download`` do nothing.
+
+    On import ``if_verifiable`` downloads each NLTK resource it does not find, and it always looks for the old ``punkt``
+    pickles, which no checker reads. Offline that waits for a time-out; online it puts data nobody pinned into the
+    user's home. Looking data up is left alone: what is truly needed and absent is reported when a checker wants it.
+    """
+    import nltk
+
+    download = nltk.download
+    nltk.download = lambda *args, **kwargs: False
+    try:
+        yield
+    finally:
+        nltk.download = download
+
+
+@lru_cache(maxsize=1)
+def _registry() -> dict[str, Any]:
+    """Checker classes by kind. Imported on first use: the import takes seconds, and most steps never need it."""
+    with _no_downloads():
+        from if_verifiable.ifbench.instructions_registry import INSTRUCTION_DICT as IFBENCH
+        from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT as IFEVAL
+    import langdetect
+
+    langdetect.DetectorFactory.seed = 0  # it samples; without a seed a verdict may differ between two runs
+    return {**IFBENCH, **IFEVAL}
+
+
+def _checker(kind: str, kwargs: dict[str, Any], prompt: str) -> Any:
+    registry = _registry()
+    if kind not in registry:
+        raise UserError(
+            f"there is no rule checker for the kind {kind!r}",
+            todo="correct the kind, or let an LLM judge this rubric; rtt.judging.rules.kinds() lists the known ones",
+        )
+    given = {name: value for name, value in kwargs.items() if value is not None}
+    try:
+        key = json.dumps(given, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise _refused(kind, kwargs, error) from None
+    needs_prompt = "prompt" in registry[kind](kind).get_instruction_args_keys()
+    return _build(kind, key, prompt if needs_prompt else None)
+
+
+# Checkers can be kept: only the ending's assigns to itself while checking, and all it does is strip its phrase again.
+@lru_cache(maxsize=8192)
+def _build(kind: str, key: str, prompt: str | None) -> Any:
+    kwargs = json.loads(key)
+    checker = _registry()[kind](kind)
+    stand_ins = _stand_ins(kind, kwargs)
+    given = {**kwargs, **stand_ins} if prompt is None else {**kwargs, **stand_ins, "prompt": prompt}
+
+    state = random.getstate()
+    try:
+        checker.build_description(**given)
+        drew = random.getstate() != state
+        for name in stand_ins:
+            setattr(checker, f"_{name}", kwargs[name])
+        _passes(checker, _PROBE)
+    except UserError:
+        raise
+    except Exception as error:  # a bad argument shows as any of TypeError, ValueError, KeyError, re.error
+        raise _refused(kind, kwargs, error) from None
+    finally:
+        random.setstate(state)
+    if drew:
+        raise _refused(kind, kwargs, "an argument is missing or out of range, and the checker would draw it at random")
+    return checker
+
+
+def _stand_ins(kind: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Values to build a checker with where it would replace a meaningful one by a random one.
+
+    It is told the given value afterwards. There are two such cases: a letter outside a-z (IFEval asks for '#' and '!')
+    and a span that starts at index 0 (IFBench has one).
+    """
+    letter = kwargs.get("letter")
+    if kind == "keywords:letter_frequency" and isinstance(letter, str) and len(letter) == 1:
+        plain = "a" <= letter.lower() <= "z"
+        return {} if plain or letter.isspace() or letter != letter.lower() else {"letter": "a"}
+    if kind == "repeat:repeat_span" and kwargs.get("n_start") == 0:
+        return {"n_start": 1}
+    return {}
+
+
+def _refused(kind: str, kwargs: dict[str, Any], why: object) -> UserError:
+    why = f"{type(why).__name__}: {why}" if isinstance(why, Exception) else why
+    return UserError(
+        f"the checker {kind!r} cannot use the arguments {kwargs!r} ({why})",
+        todo="correct the rubric's kwargs; every argument the checker takes must be given",
+    )
+
+
+def _passes(checker: Any, response: str) -> bool:
+    if not response.strip():
+        return False
+    try:
+        return bool(checker.check_following(response))
+    except LookupError as error:
+        if type(error) is not LookupError:  # IndexError and KeyError are about this response
+            raise
+        raise UserError(
+            f"the checker {checker.id!r} needs NLTK data that is not there: {_named_resource(error)}",
+            todo="name a folder that holds it as the NLTK data folder",
+        ) from None
+
+
+def _named_resource(error: LookupError) -> str:
+    """The line of NLTK's long message that names what it looked for."""
+    lines = [line.strip(" *") for line in str(error).splitlines()]
+    return next((line for line in lines if line.startswith("Resource")), "see NLTK's documentation on data")

@@ -1,0 +1,359 @@
+"""The discriminator: how far each token of a response is what a criterion is about.
+
+A language model's body with one linear head gives a logit per response token. It reads
+
+    criterion ⏎⏎ response
+
+and not the question. Criterion and response are tokenised apart, so the offsets of the response's tokens are exact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors.torch import load_file, save_file
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from rtt.errors import UserError
+from rtt.relevance.offsets import Span
+
+SEPARATOR = "\n\n"
+SETTINGS, WEIGHTS = "discriminator.json", "model.safetensors"
+_REBUILD = "delete the folder and run `rtt discriminator` again"
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+
+
+def shared_words(criterion: str, response: str) -> list[Span]:
+    """The words of `response` that `criterion` has too, whatever their case; stop words and single letters left out."""
+    wanted = {word for word in _WORD.findall(criterion.lower()) if len(word) > 1 and word not in ENGLISH_STOP_WORDS}
+    return [found.span() for found in _WORD.finditer(response) if found.group().lower() in wanted]
+
+
+class _Saved(BaseModel):
+    """What is saved beside the weights."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format: Literal[1] = 1
+    bidirectional: bool
+    max_length: int = Field(ge=1)
+    threshold: float = Field(ge=0, le=1)
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One pair as the network reads it.
+
+    Attributes:
+        ids: criterion, separator, response, with the backbone's own marks around them.
+        shared: 1 for each of `ids` that is part of a word of the response which the criterion has too.
+        first: where the response's tokens begin in `ids`.
+        spans: the characters of each response token read; together they cover what was read of the response.
+        cut: response tokens left out because the pair is longer than the discriminator reads.
+    """
+
+    ids: list[int]
+    shared: list[int]
+    first: int
+    spans: list[Span]
+    cut: int
+
+    @property
+    def last(self) -> int:
+        """Where the response's tokens end in `ids`."""
+        return self.first + len(self.spans)
+
+
+class Network(nn.Module):
+    """A language model's body, a mark added to the embeddings of shared words, and a linear head."""
+
+    def __init__(self, body: PreTrainedModel, hidden_size: int) -> None:
+        super().__init__()
+        self.body: PreTrainedModel = body
+        self.mark = nn.Parameter(torch.zeros(hidden_size))
+        self.head = nn.Linear(hidden_size, 1)
+
+    def forward(self, ids: Tensor, mask: Tensor, shared: Tensor) -> Tensor:
+        """Logits (B, T) for token ids (B, T), the mask (B, T) that is 1 on real tokens, and marks (B, T) in {0, 1}."""
+        embeddings = self.body.get_input_embeddings()(ids)
+        embeddings = embeddings + shared.unsqueeze(-1).to(embeddings.dtype) * self.mark
+        hidden = self.body(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
+        return self.head(hidden).squeeze(-1)
+
+
+class Discriminator:
+    """Token-level relevance of responses to criteria.
+
+    Attributes:
+        network: the weights.
+        tokenizer: the backbone's own; it need not be the policy's.
+        max_length: tokens read of one pair.
+        threshold: relevance from which a token counts as relevant.
+        cut_tokens: response tokens that :meth:`relevance` has left out so far, each with relevance 0.
+    """
+
+    def __init__(
+        self, network: Network, tokenizer: Any, *, bidirectional: bool, max_length: int, threshold: float = 0.5
+    ):
+        if not tokenizer.is_fast:
+            raise UserError(
+                "the backbone's tokenizer cannot say where its tokens lie in the text",
+                where=tokenizer.name_or_path,
+                todo="use a backbone with a tokenizer.json",
+            )
+        network.body.config.is_causal = not bidirectional  # read at every forward pass, for the mask and the attention
+        self.network, self.tokenizer = network.eval(), tokenizer
+        self.bidirectional, self.max_length, self.threshold = bidirectional, max_length, threshold
+        self.cut_tokens = 0
+        ids = tokenizer(SEPARATOR, add_special_tokens=False)["input_ids"]
+        begin, between, end = (
+            next((token for token in choices if token is not None), None)
+            for choices in (
+                (tokenizer.cls_token_id, tokenizer.bos_token_id),
+                (tokenizer.sep_token_id,),
+                (tokenizer.sep_token_id, tokenizer.eos_token_id),
+            )
+        )
+        self._begin = [] if begin is None else [begin]
+        self._between = ids if between is None else [between]
+        self._end = [] if end is None else [end]
+        self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+
+    @classmethod
+    def from_backbone(
+        cls, backbone: Path, *, layers: int | None, bidirectional: bool, max_length: int, attention: str | None = None
+    ) -> Discriminator:
+        """An untrained head on the first `layers` layers of the model in `backbone`; None keeps all.
+
+        Raises:
+            UserError: the folder holds no model, or one with fewer layers.
+        """
+        try:
+            config = AutoConfig.from_pretrained(backbone, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(backbone, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"no backbone can be read: {error}", where=backbone, todo="name a transformers folder"
+            ) from None
+        layers = layers or config.num_hidden_layers
+        if layers > config.num_hidden_layers:
+            raise UserError(
+                f"the backbone has {config.num_hidden_layers} layers, and the first {layers} are to be kept",
+                where="discriminator.layers",
+                todo=f"set it to at most {config.num_hidden_layers}, or to null",
+            )
+        config.num_hidden_layers = layers
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:layers]
+        with _quiet():
+            try:
+                body, report = AutoModel.from_pretrained(
+                    backbone,
+                    config=config,
+                    dtype=torch.float32,
+                    attn_implementation=attention,
+                    local_files_only=True,
+                    output_loading_info=True,
+                )
+            except Exception as error:  # a damaged file raises whatever its reader raises
+                raise UserError(
+                    f"the backbone cannot be read: {error}", where=backbone, todo="write it again"
+                ) from None
+        if report["missing_keys"]:
+            raise UserError(
+                f"the backbone lacks weights, such as {min(report['missing_keys'])}",
+                where=backbone,
+                todo="name a folder that holds the whole model",
+            )
+        network = Network(body, config.hidden_size)
+        return cls(network, tokenizer, bidirectional=bidirectional, max_length=max_length)
+
+    def save(self, folder: Path) -> None:
+        """Writes beside `folder` and renames, so that a failed write leaves what was there."""
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            self.network.body.config.save_pretrained(partial)
+            self.tokenizer.save_pretrained(partial)
+            weights = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
+            save_file(weights, partial / WEIGHTS)
+            saved = _Saved(
+                bidirectional=self.bidirectional,
+                max_length=self.max_length,
+                threshold=self.threshold,
+                weights_sha256=_sha256(partial / WEIGHTS),
+            )
+            (partial / SETTINGS).write_text(saved.model_dump_json(indent=2) + "\n")
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.replace(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+    @classmethod
+    def load(cls, folder: Path, attention: str | None = None) -> Discriminator:
+        """Reads what :meth:`save` wrote. The global random state stays as it was.
+
+        Raises:
+            UserError: it is absent, of another format, or damaged.
+        """
+        try:
+            saved = _Saved.model_validate_json((folder / SETTINGS).read_text())
+        except FileNotFoundError:
+            raise UserError("no discriminator is there", where=folder, todo="run `rtt discriminator` first") from None
+        except (OSError, UnicodeDecodeError, ValidationError) as error:
+            raise UserError(f"the settings cannot be read: {error}", where=folder / SETTINGS, todo=_REBUILD) from None
+        try:
+            if _sha256(folder / WEIGHTS) != saved.weights_sha256:
+                raise UserError("the discriminator's weights are damaged", where=folder / WEIGHTS, todo=_REBUILD)
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            with _quiet(), torch.random.fork_rng(devices=[]):
+                body = AutoModel.from_config(config, dtype=torch.float32, attn_implementation=attention)
+                network = Network(body, config.hidden_size)
+            network.load_state_dict(load_file(folder / WEIGHTS))
+            return cls(
+                network,
+                tokenizer,
+                bidirectional=saved.bidirectional,
+                max_length=saved.max_length,
+                threshold=saved.threshold,
+            )
+        except UserError:
+            raise
+        except Exception as error:  # each part is read by another library, with exceptions of its own
+            raise UserError(f"the discriminator cannot be read: {error}", where=folder, todo=_REBUILD) from None
+
+    def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
+        """The (criterion, response) pairs as the network reads them.
+
+        A criterion is never cut. Of a pair longer than `max_length`, the end of the response is left out.
+        """
+        criteria = self._tokenize({criterion for criterion, _ in pairs})
+        responses = self._tokenize({response for _, response in pairs})
+        encoded = []
+        for criterion, response in pairs:
+            head = [*self._begin, *criteria[criterion][0], *self._between]
+            ids, spans = responses[response]
+            room = max(0, self.max_length - len(head) - len(self._end))
+            end = self._end if len(ids) <= room else []  # the end mark tells the network that nothing was cut
+            kept = spans[:room]
+            words = np.zeros(len(response), dtype=bool)
+            for a, b in shared_words(criterion, response):
+                words[a:b] = True
+            marks = [int(words[a:b].any()) for a, b in kept]
+            encoded.append(
+                Encoded(
+                    ids=[*head, *ids[:room], *end],
+                    shared=[*[0] * len(head), *marks, *[0] * len(end)],
+                    first=len(head),
+                    spans=kept,
+                    cut=len(ids) - len(kept),
+                )
+            )
+        return encoded
+
+    def _tokenize(self, texts: set[str]) -> dict[str, tuple[list[int], list[Span]]]:
+        distinct = sorted(texts)
+        if not distinct:
+            return {}
+        output = self.tokenizer(distinct, add_special_tokens=False, return_offsets_mapping=True)
+        return {
+            text: (ids, _cover(offsets, len(text)))
+            for text, ids, offsets in zip(distinct, output["input_ids"], output["offset_mapping"], strict=True)
+        }
+
+    def collate(self, batch: Sequence[Encoded]) -> tuple[Tensor, Tensor, Tensor]:
+        """Token ids, mask and marks, each (B, T), padded on the right to the longest of the batch."""
+        width = max(len(pair.ids) for pair in batch)
+        ids = torch.tensor([pair.ids + [self._pad] * (width - len(pair.ids)) for pair in batch])
+        mask = torch.tensor([[1] * len(pair.ids) + [0] * (width - len(pair.ids)) for pair in batch])
+        shared = torch.tensor([pair.shared + [0] * (width - len(pair.ids)) for pair in batch])
+        device = self.network.mark.device
+        return ids.to(device), mask.to(device), shared.to(device)
+
+    @torch.no_grad()
+    def token_relevance(self, encoded: Sequence[Encoded], batch_size: int) -> list[np.ndarray]:
+        """Relevance in [0, 1], float32, of each token in `spans` of each pair. Takes no random number."""
+        self.network.eval()
+        results = [np.zeros(0, dtype=np.float32) for _ in encoded]
+        # Longest first: the batch that needs the most memory comes at once, and padding is little.
+        order = sorted((i for i, pair in enumerate(encoded) if pair.spans), key=lambda i: (-len(encoded[i].ids), i))
+        for start in tqdm(range(0, len(order), batch_size), desc="relevance", unit="batch", disable=None, leave=False):
+            chosen = order[start : start + batch_size]
+            logits = self.network(*self.collate([encoded[i] for i in chosen]))
+            for row, i in zip(torch.sigmoid(logits.float()).cpu().numpy(), chosen, strict=True):
+                results[i] = row[encoded[i].first : encoded[i].last]
+        return results
+
+    def relevance(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[np.ndarray]:
+        """Relevance of each character of each response to its criterion.
+
+        Args:
+            pairs: criteria with responses; equal pairs are computed once.
+            batch_size: pairs in one forward pass; the result does not depend on it, beyond rounding.
+
+        Returns:
+            One float32 array in [0, 1] per pair, as long as the response. A character has the relevance of its token,
+            the largest where several share it, and 0 where the response is too long to be read so far.
+        """
+        distinct = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
+        encoded = self.encode(list(distinct))
+        values = self.token_relevance(encoded, batch_size)
+        self.cut_tokens += sum(encoded[distinct[pair]].cut for pair in pairs)
+        return [_to_chars(values[distinct[pair]], encoded[distinct[pair]].spans, len(pair[1])) for pair in pairs]
+
+
+def _to_chars(values: np.ndarray, spans: Sequence[Span], length: int) -> np.ndarray:
+    chars = np.zeros(length, dtype=np.float32)
+    for value, (start, end) in zip(values, spans, strict=True):
+        np.maximum(chars[start:end], value, out=chars[start:end])
+    return chars
+
+
+def _cover(offsets: Sequence[Span], length: int) -> list[Span]:
+    """Offsets without gaps: what a tokenizer leaves out, such as the space before a word, belongs to the next token."""
+    spans: list[Span] = []
+    reach = 0
+    for start, end in offsets:
+        spans.append((min(start, reach), end))
+        reach = max(reach, end)
+    if spans:
+        spans[-1] = (spans[-1][0], length)
+    return spans
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers from reporting the layers that are left out on purpose."""
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,163 @@
+"""Trains the discriminator: binary cross-entropy on the tokens of labelled responses."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import precision_recall_curve
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+from tqdm import tqdm
+
+from rtt.config import Discriminator as Settings
+from rtt.errors import UserError
+from rtt.relevance.discriminator import Discriminator, Encoded
+from rtt.relevance.offsets import char_to_token_relevance, spans_to_chars
+
+BUCKET = 16  # batches among which pairs are sorted by length: little padding, and batches still differ by epoch
+MAX_GRAD_NORM = 1.0
+
+
+def train_discriminator(
+    labels: pd.DataFrame, backbone: Path, settings: Settings, destination: Path, device: str = "cpu"
+) -> dict[str, Any]:
+    """Trains on the split train, chooses the threshold on the split development, and saves to `destination`.
+
+    Equal labels and settings give equal bytes on one machine's CPU. Seeds torch's global random state and sets its
+    number of threads. The backbone's embeddings stay as they are: they hold most weights, and labels have few words.
+
+    Args:
+        labels: rows of rtt.tables.Labels.
+        backbone: folder of a transformers model.
+        settings: how to train.
+        destination: folder to write, see Discriminator.save.
+        device: where to train; anything but a CPU computes in bfloat16 where that is safe.
+
+    Returns:
+        ``pairs``, ``tokens`` and ``base_rate`` trained on, ``steps``, ``losses`` (one mean a step), ``threshold``,
+        ``development_f1`` (None where the development split has no relevant token, and the threshold is then 0.5),
+        ``cut_tokens`` left out as too long, ``train_seconds``.
+
+    Raises:
+        UserError: nothing to train on, or no backbone in the folder.
+    """
+    torch.manual_seed(settings.seed)
+    torch.set_num_threads(settings.threads)
+    started = time.perf_counter()
+    discriminator = Discriminator.from_backbone(
+        backbone, layers=settings.layers, bidirectional=settings.bidirectional, max_length=settings.max_length
+    )
+    network = discriminator.network.to(device)
+    examples, targets = token_targets(discriminator, labels[labels["split"] == "train"])
+    read = [i for i, example in enumerate(examples) if example.spans]
+    if not read:
+        raise UserError(
+            "no labelled response to train on",
+            where="labels, split train",
+            todo="raise labels.train_prompts, or discriminator.max_length if every criterion is longer than it",
+        )
+    network.body.get_input_embeddings().requires_grad_(False)
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    epochs = [
+        _batches(
+            [len(examples[i].ids) for i in read], settings.batch_size, np.random.default_rng([settings.seed, epoch])
+        )
+        for epoch in range(settings.epochs)
+    ]
+    steps = sum(len(epoch) for epoch in epochs)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_and_decay(steps, settings.warmup_share))
+    network.train()
+    losses = []
+    bar = tqdm([batch for epoch in epochs for batch in epoch], desc="discriminator", unit="step", disable=None)
+    for batch in bar:
+        chosen = [read[i] for i in batch]
+        loss = _loss(discriminator, [examples[i] for i in chosen], [targets[i] for i in chosen])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, MAX_GRAD_NORM)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        bar.set_postfix(loss=f"{losses[-1]:.3f}")
+    discriminator.threshold, development_f1 = _choose_threshold(
+        discriminator, labels[labels["split"] == "development"], settings.batch_size
+    )
+    seconds = time.perf_counter() - started
+    discriminator.save(destination)
+    tokens = sum(len(target) for target in targets)
+    return {
+        "pairs": len(read),
+        "tokens": tokens,
+        "base_rate": float(sum(target.sum() for target in targets)) / tokens,
+        "steps": steps,
+        "losses": losses,
+        "threshold": discriminator.threshold,
+        "development_f1": development_f1,
+        "cut_tokens": sum(example.cut for example in examples),
+        "train_seconds": seconds,
+    }
+
+
+def token_targets(discriminator: Discriminator, labels: pd.DataFrame) -> tuple[list[Encoded], list[np.ndarray]]:
+    """The pairs of `labels` as the network reads them, and per token 1 if any of its characters is labelled, else 0."""
+    pairs = list(zip(labels["criterion"], labels["response"], strict=True))
+    encoded = discriminator.encode(pairs)
+    targets = []
+    for example, response, spans in zip(encoded, labels["response"], labels["spans"], strict=True):
+        chars = spans_to_chars(json.loads(spans), len(response))
+        targets.append(char_to_token_relevance(chars, example.spans).astype(np.float32))
+    return encoded, targets
+
+
+def _loss(discriminator: Discriminator, batch: Sequence[Encoded], targets: Sequence[np.ndarray]) -> Tensor:
+    """Mean cross-entropy over the response tokens of the batch."""
+    device = discriminator.network.mark.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu"):
+        logits = discriminator.network(*discriminator.collate(batch)).float()
+    read = torch.cat([row[pair.first : pair.last] for row, pair in zip(logits, batch, strict=True)])
+    return binary_cross_entropy_with_logits(read, torch.from_numpy(np.concatenate(targets)).to(device))
+
+
+def _batches(lengths: Sequence[int], size: int, draw: np.random.Generator) -> list[list[int]]:
+    """Every index once, in batches of `size` of about equal length, the batches in random order."""
+    order = draw.permutation(len(lengths)).tolist()
+    batches = []
+    for start in range(0, len(order), size * BUCKET):
+        bucket = sorted(order[start : start + size * BUCKET], key=lambda i: lengths[i])
+        batches += [bucket[i : i + size] for i in range(0, len(bucket), size)]
+    return [batches[i] for i in draw.permutation(len(batches))]
+
+
+def _warmup_and_decay(steps: int, warmup_share: float) -> Any:
+    """Learning-rate factor by step: up in a line to 1, then down in a line to 0."""
+    warmup = math.ceil(steps * warmup_share)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return max(0.0, (steps - step) / max(1, steps - warmup))
+
+    return factor
+
+
+def _choose_threshold(
+    discriminator: Discriminator, labels: pd.DataFrame, batch_size: int
+) -> tuple[float, float | None]:
+    """The relevance with the best F1 on `labels`, and that F1."""
+    encoded, targets = token_targets(discriminator, labels)
+    if not any(target.any() for target in targets):
+        return 0.5, None
+    scores = np.concatenate(discriminator.token_relevance(encoded, batch_size))
+    precision, recall, thresholds = precision_recall_curve(np.concatenate(targets), scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    best = int(np.argmax(f1[:-1]))  # the last point is the empty prediction and has no threshold
+    return float(thresholds[best]), float(f1[best])

@@ -1,0 +1,51 @@
+"""The comparison of all arms in MLflow: final figures on each arm's run, tables and figures on one of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from rtt.config import Config, to_dict
+from rtt.provenance import tags
+from rtt.report.tables import accuracies
+from rtt.report.write import read_scores
+from rtt.tracking import Tracker, flatten
+
+
+def log_comparison(config: Config, uri: str, *, scores: Sequence[Path], output: Path, data: Path) -> str:
+    """Logs every evaluation to its arm's run, and the comparison to a run of its own.
+
+    Args:
+        uri: MLflow tracking URI.
+        scores: tables of scores.
+        output: the folder `rtt report` wrote ``tables/``, ``figures/`` and ``report/`` to.
+        data: the table of prompts; its digest becomes a tag.
+
+    Returns:
+        The id of the comparison's run.
+    """
+    table = read_scores(scores)
+    tracker = Tracker(uri, config.tracking.experiment)
+    all_tags = tags(to_dict(config), data)
+    for (arm, seed), rows in table.groupby(["arm", "seed"], sort=True):
+        run = tracker.find_or_open(
+            f"{arm}/seed_{seed}",
+            f"{arm} seed {seed}",
+            {**all_tags, "level": "arm", "arm": str(arm), "seed": str(seed)},
+        )
+        for (step, benchmark), part in rows.groupby(["step", "benchmark"], sort=True):
+            figures = {f"eval/{benchmark}/{name}": value for name, value in accuracies(part).items()}
+            run.log_metrics(figures, int(step))
+        run.finish()
+    main = pd.read_csv(output / "tables" / "main.csv")
+    comparison = tracker.open("comparison", "comparison", {**all_tags, "level": "comparison"})
+    comparison.log_params(flatten(to_dict(config)))
+    for row in main.itertuples():
+        comparison.log_metrics({f"{row.arm}/{row.benchmark}/{row.metric}": row.value}, int(row.step))
+    for folder in ("tables", "figures", "report"):
+        for path in sorted((output / folder).iterdir()):
+            comparison.log_artifact(path, folder)
+    comparison.finish()
+    return comparison.run_id

@@ -1,0 +1,150 @@
+"""MLflow behind a small interface, with a twin that does nothing, so that every step runs without it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+_log = logging.getLogger(__name__)
+
+KEY = "rtt.key"
+"""Tag that says which product a run belongs to; the same step done again replaces its run."""
+
+
+class Run(Protocol):
+    """One MLflow run."""
+
+    run_id: str
+
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None: ...
+    def log_params(self, values: Mapping[str, Any]) -> None: ...
+    def log_artifact(self, path: Path, folder: str | None = None) -> None: ...
+    def finish(self, status: str = "FINISHED") -> None: ...
+
+
+class NoRun:
+    """A run nobody records."""
+
+    run_id = ""
+
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
+        pass
+
+    def log_params(self, values: Mapping[str, Any]) -> None:
+        pass
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        pass
+
+    def finish(self, status: str = "FINISHED") -> None:
+        pass
+
+
+def _metric_name(name: str) -> str:
+    """MLflow allows letters, digits and ``_-. :/`` in a metric's name."""
+    return re.sub(r"[^\w\-. :/]", "_", name)
+
+
+class MlflowRun:
+    """A run in MLflow. A server that does not answer costs figures in MLflow, never the training: the figures also
+    stand in metrics.jsonl, and those that could not be sent are sent with the next ones."""
+
+    def __init__(self, client: Any, run_id: str) -> None:
+        self.client, self.run_id = client, run_id
+        self.waiting: list[Any] = []
+
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+        from mlflow.utils.time import get_current_time_millis
+
+        now = get_current_time_millis()
+        self.waiting += [
+            Metric(_metric_name(name), float(value), now, step) for name, value in values.items() if value == value
+        ]
+        try:
+            for first in range(0, len(self.waiting), 1000):
+                self.client.log_batch(self.run_id, metrics=self.waiting[first : first + 1000])
+        except Exception as error:  # MLflow raises its own and SQLAlchemy's and requests' types
+            _log.warning("MLflow did not take the figures of step %d, they are kept for later: %s", step, error)
+        else:
+            self.waiting = []
+
+    def log_params(self, values: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        params = [Param(name, str(value)[:6000]) for name, value in values.items()]
+        for first in range(0, len(params), 100):
+            self.client.log_batch(self.run_id, params=params[first : first + 100])
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        self.client.log_artifact(self.run_id, str(path), folder)
+
+    def finish(self, status: str = "FINISHED") -> None:
+        if self.waiting:
+            self.log_metrics({}, 0)
+        self.client.set_terminated(self.run_id, status)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined with dots, as MLflow's parameters are named."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+class Tracker:
+    """The experiment all runs of a workflow belong to.
+
+    Args:
+        uri: tracking URI; artifacts go beside a SQLite database.
+        experiment: its name; made once with :meth:`create_experiment`, before parallel jobs.
+    """
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("DO_NOT_TRACK", "true")
+        from mlflow import MlflowClient
+
+        self.uri, self.name = uri, experiment
+        self.client = MlflowClient(tracking_uri=uri)
+
+    def create_experiment(self, artifacts: Path | None = None) -> str:
+        """Makes database and experiment unless they are there; returns the experiment's id."""
+        found = self.client.get_experiment_by_name(self.name)
+        if found is not None:
+            if found.lifecycle_stage == "deleted":
+                self.client.restore_experiment(found.experiment_id)
+            return found.experiment_id
+        return self.client.create_experiment(
+            self.name, artifact_location=artifacts.resolve().as_uri() if artifacts else None
+        )
+
+    def _find(self, key: str) -> list[Any]:
+        experiment = self.create_experiment()
+        return self.client.search_runs([experiment], f"tags.`{KEY}` = '{key}'")
+
+    def open(self, key: str, name: str, tags: Mapping[str, str], parent: str | None = None) -> MlflowRun:
+        """A new run for `key`; an earlier one, left by the same step, is deleted."""
+        for earlier in self._find(key):
+            self.client.delete_run(earlier.info.run_id)
+        return self._create(key, name, tags, parent)
+
+    def find_or_open(self, key: str, name: str, tags: Mapping[str, str]) -> MlflowRun:
+        """The run of `key`, made when it is not there: for parents, which several steps write to."""
+        found = self._find(key)
+        return MlflowRun(self.client, found[0].info.run_id) if found else self._create(key, name, tags, None)
+
+    def _create(self, key: str, name: str, tags: Mapping[str, str], parent: str | None) -> MlflowRun:
+        all_tags = {**tags, KEY: key, "mlflow.runName": name}
+        if parent:
+            all_tags["mlflow.parentRunId"] = parent
+        run = self.client.create_run(self.create_experiment(), tags=all_tags, run_name=name)
+        return MlflowRun(self.client, run.info.run_id)

@@ -1,0 +1,82 @@
+"""`rtt run`: the whole workflow under one lock, and a summary of where its results are."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rtt.config import Config, load_config
+from rtt.errors import UserError
+
+
+@contextmanager
+def _only_one(results: Path) -> Iterator[None]:
+    """Refuses a second run on the same results.
+
+    The lock is the operating system's and goes when the process does: a killed run never leaves it behind, which
+    Snakemake's own lock files would.
+    """
+    results.mkdir(parents=True, exist_ok=True)
+    with (results / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                "another run is writing to these results",
+                where=results,
+                todo="wait for it, or give this one another folder under results",
+            ) from None
+        # Steps inherit the lock, so that one which outlives a killed run still keeps others away.
+        import os
+
+        os.set_inheritable(file.fileno(), True)
+        yield
+
+
+def run_workflow(config_file: Path, cores: str, more: Sequence[str]) -> int:
+    """Runs Snakemake on `config_file` and prints the main table and where everything is.
+
+    Returns:
+        Snakemake's exit status.
+    """
+    config = load_config(config_file)
+    results = Path(config.results)
+    started = time.monotonic()
+    with _only_one(results):
+        command = [sys.executable, "-m", "snakemake", "--configfile", str(config_file), "--cores", cores, "--nolock"]
+        status = subprocess.run([*command, *more], close_fds=False, check=False).returncode
+    if status == 0 and (results / "tables" / "main.txt").exists():
+        print(summary(config, time.monotonic() - started))
+    elif status != 0:
+        print(
+            f"\nerror: the workflow stopped; what was finished is kept, and the same command goes on from there"
+            f"\n  where: {results}/logs",
+            file=sys.stderr,
+        )
+    return status
+
+
+def summary(config: Config, seconds: float) -> str:
+    """The main table and the paths a reader wants next."""
+    results = Path(config.results)
+    lines = ["", (results / "tables" / "main.txt").read_text().rstrip(), ""]
+    places = {
+        "table": results / "tables" / "main.csv",
+        "figure": results / "figures" / "learning_curves.svg",
+        "report": results / "report" / "index.html",
+        "MLflow": "make ui, then http://127.0.0.1:5000",
+    }
+    quality_file = results / "discriminator" / "metrics.json"
+    if quality_file.exists():
+        quality = json.loads(quality_file.read_text())
+        sets = ", ".join(f"{name} {figures['auprc']:.3f}" for name, figures in quality["sets"].items())
+        lines.append(f"discriminator, AUPRC: {sets}; trained in {quality['train_seconds']:.0f} s")
+    lines += [f"{name + ':':8} {place}" for name, place in places.items()]
+    lines.append(f"done in {seconds / 60:.1f} minutes")
+    return "\n".join(lines)

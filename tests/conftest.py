@@ -1,0 +1,36 @@
+"""Fixtures that tests of several packages share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Benchmarks and NLTK data that lie beside the repository, in a folder `shared`."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("there is no folder shared/data beside the repository")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def nltk_data(shared_data: Path) -> Path:
+    """An NLTK data folder with punkt_tab, stopwords and the English tagger."""
+    folder = shared_data / "nltk_data"
+    if not folder.is_dir():
+        pytest.skip("the folder shared/data has no nltk_data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny Llama with random weights; read only, copy it before changing anything."""
+    from rtt.policy.tiny import make_tiny_model
+
+    folder = tmp_path_factory.mktemp("policy") / "tiny"
+    make_tiny_model(folder)
+    return folder

@@ -1,0 +1,249 @@
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from rtt.data.kinds import HELDOUT_KINDS, KINDS, compatible
+from rtt.data.prompts import load_topics, make_prompts, read_prompts_jsonl
+from rtt.errors import UserError
+from rtt.rubrics import parse_rubrics
+from rtt.tables import Prompts
+
+SPLITS = {"train": 0.7, "validation": 0.12, "heldout_topics": 0.18}
+FEW_HELDOUT = {"train": 0.98, "validation": 0.01, "heldout_topics": 0.01}
+LENGTHS = {"length_constraints:number_words", "length_constraints:number_sentences"}
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    table = make_prompts(2400, 0, HELDOUT_KINDS, SPLITS)
+    return table.assign(parsed=table["rubrics"].map(parse_rubrics))
+
+
+def test_the_default_gives_every_prompt_asked_for(prompts):
+    Prompts.validate(prompts.drop(columns="parsed"), lazy=True)
+    assert len(prompts) == 2400
+    assert not prompts["prompt"].duplicated().any()
+    assert prompts["split"].value_counts()["heldout_kinds"] == 240
+
+
+def test_topics_are_shared_out_by_their_shares(prompts):
+    topics = {split: set(group["topic"]) for split, group in prompts.groupby("split")}
+    assert [len(topics[name]) for name in SPLITS] == [140, 24, 36]  # of 200
+    assert not topics["train"] & topics["validation"]
+    assert not (topics["train"] | topics["validation"]) & topics["heldout_topics"]
+    assert topics["heldout_kinds"] <= topics["heldout_topics"]
+
+
+def test_held_out_kinds_are_in_their_split_and_nowhere_else(prompts):
+    for split, group in prompts.groupby("split"):
+        kinds = {rubric.kind for rubrics in group["parsed"] for rubric in rubrics}
+        assert kinds == (set(HELDOUT_KINDS) if split == "heldout_kinds" else set(KINDS) - set(HELDOUT_KINDS))
+
+
+def test_prompts_have_one_to_four_compatible_rubrics_of_different_kinds(prompts):
+    for split, group in prompts.groupby("split"):
+        sizes = Counter(group["parsed"].map(len))
+        most = 2 if split == "heldout_kinds" else 4
+        assert sorted(sizes) == list(range(1, most + 1))
+        assert min(sizes.values()) > 0.15 * len(group)
+    assert prompts["parsed"].map(compatible).all()
+    assert prompts["parsed"].map(lambda rubrics: len({rubric.kind for rubric in rubrics}) == len(rubrics)).all()
+
+
+def test_kinds_are_used_about_equally_often_in_every_split(prompts):
+    for _, group in prompts.groupby("split"):
+        used = Counter(rubric.kind for rubrics in group["parsed"] for rubric in rubrics)
+        assert max(used.values()) - min(used.values()) <= 6
+
+
+def test_wordings_and_arguments_vary(prompts):
+    for kind in KINDS:
+        texts = {rubric.text for rubrics in prompts["parsed"] for rubric in rubrics if rubric.kind == kind}
+        assert len(texts) >= 4, kind
+
+
+def test_the_prompt_holds_its_task_and_every_criterion(prompts):
+    tasks = {topic.slug: topic.task for topic in load_topics()}
+    for row in prompts.itertuples():
+        assert tasks[row.topic] in row.prompt
+        assert all(rubric.text in row.prompt for rubric in row.parsed)
+
+
+def test_only_prompts_without_a_length_rubric_ask_for_brevity(prompts):
+    hints = ("two or three", "Two or three", "Keep it short", "Be brief", "A short answer", "Make it brief")
+    for row in prompts.itertuples():
+        has_length = any(rubric.kind in LENGTHS for rubric in row.parsed)
+        assert any(hint in row.prompt for hint in hints) != has_length, row.prompt
+
+
+def test_words_come_from_the_prompts_own_topic(prompts):
+    words = {topic.slug: set(topic.words) for topic in load_topics()}
+    for row in prompts.itertuples():
+        for rubric in row.parsed:
+            named = [*rubric.kwargs.get("keywords", []), *rubric.kwargs.get("forbidden_words", [])]
+            assert set(named) <= words[row.topic]
+
+
+def test_ids_name_the_topic_and_the_place(prompts):
+    train = prompts[prompts["split"] == "train"]
+    assert (train["prompt_id"] == train["topic"] + train.groupby("topic").cumcount().map("/{:04d}".format)).all()
+    for row in prompts.itertuples():
+        assert [rubric.rubric_id for rubric in row.parsed] == [f"{row.prompt_id}/{k}" for k in range(len(row.parsed))]
+
+
+def test_a_larger_count_begins_with_the_same_prompts(prompts):
+    smaller = make_prompts(400, 0, HELDOUT_KINDS, SPLITS)
+    for split, group in smaller.groupby("split"):
+        start = prompts[prompts["split"] == split].head(len(group))
+        assert group["prompt"].tolist() == start["prompt"].tolist()
+        assert group["prompt_id"].tolist() == start["prompt_id"].tolist()
+
+
+def test_the_seed_and_nothing_else_decides():
+    first = make_prompts(200, 3, HELDOUT_KINDS, SPLITS)
+    again = make_prompts(200, 3, list(reversed(HELDOUT_KINDS)), dict(reversed(SPLITS.items())))
+    other = make_prompts(200, 4, HELDOUT_KINDS, SPLITS)
+    assert first.equals(again)
+    assert not first["prompt"].equals(other["prompt"])
+    assert set(first.loc[first["split"] == "train", "topic"]) != set(other.loc[other["split"] == "train", "topic"])
+
+
+def test_the_hash_seed_does_not_matter():
+    script = (
+        "import hashlib; from rtt.data.kinds import HELDOUT_KINDS; from rtt.data.prompts import make_prompts;"
+        f"table = make_prompts(200, 3, HELDOUT_KINDS, {SPLITS});"
+        "print(hashlib.sha256(table.to_json().encode()).hexdigest())"
+    )
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for hash_seed in ("1", "2")
+    ]
+    first, second = (run.communicate(timeout=120)[0].strip() for run in runs)
+    assert len(first) == 64
+    assert first == second
+
+
+def test_one_kind_can_be_held_out():
+    table = make_prompts(600, 0, ["punctuation:no_comma"], SPLITS)
+    heldout = table[table["split"] == "heldout_kinds"]["rubrics"].map(parse_rubrics)
+    assert all([rubric.kind for rubric in rubrics] == ["punctuation:no_comma"] for rubrics in heldout)
+
+
+@pytest.mark.parametrize(
+    ("count", "kinds", "splits", "what", "where"),
+    [
+        (200, ["punctuation:no_coma"], SPLITS, "no_coma", "prompts.heldout_kinds"),
+        (200, [], SPLITS, "no rubric kind", "prompts.heldout_kinds"),
+        (200, list(KINDS), SPLITS, "all 19", "prompts.heldout_kinds"),
+        (200, HELDOUT_KINDS, {"train": 0.8, "validation": 0.2}, "shares", "prompts.splits"),
+        (200, HELDOUT_KINDS, {}, "shares", "prompts.splits"),
+        (200, HELDOUT_KINDS, {**SPLITS, "train": 0.8}, "shares", "prompts.splits"),
+        (200, HELDOUT_KINDS, {"train": 1.2, "validation": -0.2, "heldout_topics": 0.0}, "shares", "prompts.splits"),
+        (200, HELDOUT_KINDS, {"train": 0.9, "validation": 0.099, "heldout_topics": 0.001}, "topics", "prompts.splits"),
+        (3, HELDOUT_KINDS, SPLITS, "3 prompts are too few", "prompts.count"),
+        (0, HELDOUT_KINDS, SPLITS, "0 prompts are too few", "prompts.count"),
+        (20_000, ["punctuation:no_comma"], FEW_HELDOUT, "no further one", "prompts.count"),
+    ],
+)
+def test_settings_that_cannot_be_met_are_refused(count, kinds, splits, what, where, monkeypatch):
+    if count == 20_000:  # the split of the held-out kind is what runs out; the others need not be made for that
+        monkeypatch.setattr("rtt.data.prompts.HELDOUT_KINDS_SHARE", 0.99)
+    with pytest.raises(UserError, match=what) as caught:
+        make_prompts(count, 0, kinds, splits)
+    assert caught.value.where == where
+    assert caught.value.todo
+
+
+def test_an_unknown_held_out_kind_is_told_the_known_ones():
+    with pytest.raises(UserError) as caught:
+        make_prompts(200, 0, ["punctuation:no_coma"], SPLITS)
+    assert all(kind in caught.value.todo for kind in KINDS)
+
+
+# A user's own file.
+
+
+def own(**changes):
+    rubric = {"kind": "keywords:existence", "text": "Mention tea.", "kwargs": {"keywords": ["tea"]}}
+    return {"prompt": "Write about tea.", "rubrics": [rubric], **changes}
+
+
+def rubric(**changes):
+    return own(rubrics=[{"kind": "punctuation:no_comma", "text": "No commas.", **changes}])
+
+
+def test_own_prompts_are_read(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    lines = [json.dumps(own()), "", json.dumps(own(prompt="A\u2028B", topic="drinks", split="validation")), ""]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    table = read_prompts_jsonl(path)
+    Prompts.validate(table)
+    assert table["prompt_id"].tolist() == ["mine/0001", "mine/0003"]
+    assert table["topic"].tolist() == ["mine/0001", "drinks"]
+    assert table["split"].tolist() == ["train", "validation"]
+    [read] = parse_rubrics(table["rubrics"][0])
+    assert read.model_dump() == {
+        "rubric_id": "mine/0001/0",
+        "kind": "keywords:existence",
+        "text": "Mention tea.",
+        "kwargs": {"keywords": ["tea"]},
+    }
+
+
+def test_arguments_of_own_rubrics_that_are_none_are_left_out(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps(rubric(kind="keywords:existence", kwargs={"keywords": ["tea"], "language": None})))
+    assert parse_rubrics(read_prompts_jsonl(path)["rubrics"][0])[0].kwargs == {"keywords": ["tea"]}
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ('{"prompt": "a", ', "not JSON"),
+        ("[1, 2]", "the row"),
+        ({"rubrics": own()["rubrics"]}, "prompt"),
+        (own(prompt=""), "prompt"),
+        (own(rubrics=[]), "rubrics"),
+        ({"prompt": "a"}, "rubrics"),
+        (own(rubric="Mention tea."), "rubric"),
+        (own(rubrics=[{"kind": "punctuation:no_comma"}]), "rubrics.0.text"),
+        (own(split="test"), "unknown split 'test'"),
+        (rubric(kind="punctuation:no_coma"), "unknown rubric kind 'punctuation:no_coma'"),
+        (rubric(kwargs={"letter": "a"}), "letter"),
+        (rubric(kind="keywords:existence"), "missing"),
+        (rubric(kind="keywords:existence", kwargs={"keywords": ["tea("]}), r"tea\("),
+    ],
+)
+def test_a_malformed_row_is_named_by_file_and_line(tmp_path, row, what):
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps(own()) + "\n" + (row if isinstance(row, str) else json.dumps(row)) + "\n")
+    with pytest.raises(UserError, match=what) as caught:
+        read_prompts_jsonl(path)
+    assert caught.value.where == f"{path}, line 2"
+    assert caught.value.todo
+
+
+@pytest.mark.parametrize(("content", "what"), [(b"", "empty"), (b"\n \n", "empty"), (b"\xff\xfe\x00", "not UTF-8")])
+def test_a_file_without_prompts_is_refused(tmp_path, content, what):
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=what) as caught:
+        read_prompts_jsonl(path)
+    assert caught.value.where == str(path)
+
+
+def test_an_absent_file_is_refused(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_prompts_jsonl(tmp_path / "none.jsonl")

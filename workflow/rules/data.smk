@@ -1,0 +1,53 @@
+"""Prompts with rubrics: made here, and the benchmarks'."""
+
+
+rule make_prompts:
+    output:
+        prompts=f"{RESULTS}/data/prompts.parquet",
+    log:
+        f"{RESULTS}/logs/make_prompts.log",
+    threads: 1
+    resources:
+        mem_mb=500,
+    params:
+        config=CONFIG,
+        settings=section("prompts"),
+    shell:
+        "rtt prompts" " --config {params.config}" " --output {output.prompts}" " > {log} 2>&1"
+
+
+rule fetch_benchmark:
+    output:
+        f"{RESULTS}/data/benchmarks/{{source}}.jsonl",
+    log:
+        f"{RESULTS}/logs/fetch_benchmark/{{source}}.log",
+    threads: 1
+    resources:
+        mem_mb=500,
+    params:
+        config=CONFIG,
+        source=lambda wildcards: section("sources")["sources"]["benchmarks"][wildcards.source],
+    shell:
+        "rtt fetch {wildcards.source}" " --config {params.config}" " --output {output}" " > {log} 2>&1"
+
+
+rule read_benchmark:
+    input:
+        jsonl=rules.fetch_benchmark.output[0],
+        nltk=rules.fetch_nltk.output[0],
+    output:
+        prompts=f"{RESULTS}/data/benchmarks/{{source}}.parquet",
+        left_out=f"{RESULTS}/data/benchmarks/{{source}}.left_out.json",
+    log:
+        f"{RESULTS}/logs/read_benchmark/{{source}}.log",
+    threads: 1
+    resources:
+        mem_mb=500,
+    shell:
+        "rtt benchmark"
+        " --name {wildcards.source}"
+        " --input {input.jsonl}"
+        " --nltk {input.nltk}"
+        " --output {output.prompts}"
+        " --left-out {output.left_out}"
+        " > {log} 2>&1"

@@ -1,0 +1,51 @@
+"""Responses of the start policy to a sample of prompts, and the verdicts on them.
+
+These steps and the discriminator claim the same number of cores: what follows them waits for all of them, and a long
+round started on a core they leave free would keep the discriminator waiting.
+"""
+
+
+rule sample_responses:
+    input:
+        policy=rules.fetch_policy.output[0],
+        prompts=rules.make_prompts.output.prompts,
+    output:
+        responses=f"{RESULTS}/labels/responses.parquet",
+    log:
+        f"{RESULTS}/logs/sample_responses.log",
+    priority: 50
+    threads: SETTINGS.discriminator.threads
+    resources:
+        mem_mb=3000,
+    params:
+        config=CONFIG,
+        settings=section("labels"),
+    shell:
+        "rtt responses"
+        " --config {params.config}"
+        " --policy {input.policy}"
+        " --prompts {input.prompts}"
+        " --output {output.responses}"
+        " > {log} 2>&1"
+
+
+rule judge_responses:
+    input:
+        responses=rules.sample_responses.output.responses,
+        prompts=rules.make_prompts.output.prompts,
+        nltk=rules.fetch_nltk.output[0],
+    output:
+        verdicts=f"{RESULTS}/labels/verdicts.parquet",
+    log:
+        f"{RESULTS}/logs/judge_responses.log",
+    priority: 50
+    threads: SETTINGS.discriminator.threads
+    resources:
+        mem_mb=1000,
+    shell:
+        "rtt verdicts"
+        " --responses {input.responses}"
+        " --prompts {input.prompts}"
+        " --nltk {input.nltk}"
+        " --output {output.verdicts}"
+        " > {log} 2>&1"

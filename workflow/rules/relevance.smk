@@ -1,0 +1,74 @@
+"""Which tokens a rubric is about: labels by rule, and the discriminator that learns them."""
+
+
+rule label_relevance:
+    input:
+        responses=rules.sample_responses.output.responses,
+        verdicts=rules.judge_responses.output.verdicts,
+        prompts=rules.make_prompts.output.prompts,
+        nltk=rules.fetch_nltk.output[0],
+    output:
+        labels=f"{RESULTS}/labels/labels.parquet",
+    log:
+        f"{RESULTS}/logs/label_relevance.log",
+    priority: 50
+    threads: SETTINGS.discriminator.threads
+    resources:
+        mem_mb=1000,
+    params:
+        config=CONFIG,
+        settings=section("labels"),
+    shell:
+        "rtt labels"
+        " --config {params.config}"
+        " --responses {input.responses}"
+        " --verdicts {input.verdicts}"
+        " --prompts {input.prompts}"
+        " --nltk {input.nltk}"
+        " --output {output.labels}"
+        " > {log} 2>&1"
+
+
+rule create_experiment:
+    output:
+        f"{RESULTS}/mlflow/experiment.json",
+    log:
+        f"{RESULTS}/logs/create_experiment.log",
+    threads: 1
+    resources:
+        mem_mb=500,
+    params:
+        config=CONFIG,
+        track=TRACK,
+        settings=section("tracking"),
+    shell:
+        "rtt experiment" " --config {params.config}" " --track {params.track}" " --output {output}" " > {log} 2>&1"
+
+
+rule train_discriminator:
+    input:
+        labels=rules.label_relevance.output.labels,
+        backbone=rules.fetch_policy.output[0],
+        experiment=rules.create_experiment.output[0],
+    output:
+        discriminator=directory(f"{RESULTS}/discriminator/model"),
+        metrics=f"{RESULTS}/discriminator/metrics.json",
+    log:
+        f"{RESULTS}/logs/train_discriminator.log",
+    priority: 50
+    threads: SETTINGS.discriminator.threads
+    resources:
+        mem_mb=4000,
+    params:
+        config=CONFIG,
+        track=TRACK,
+        settings=section("discriminator"),
+    shell:
+        "rtt discriminator"
+        " --config {params.config}"
+        " --labels {input.labels}"
+        " --backbone {input.backbone}"
+        " --output {output.discriminator}"
+        " --metrics {output.metrics}"
+        " --track {params.track}"
+        " > {log} 2>&1"
