@@ -288,10 +288,9 @@ def round_(arguments: argparse.Namespace) -> None:
         raise
     run.log_artifact(arguments.output / "rollouts.parquet")
     run.finish()
-    last = summary["last"]
     _say(
         f"{arm} seed {seed} round {number}: step {summary['step']}, instruction accuracy in training "
-        f"{last['rubrics/instruction_accuracy']:.3f}, {summary['seconds']:.0f} s; it is at {arguments.output}"
+        f"{summary['accuracy']:.3f}, {summary['seconds']:.0f} s; it is at {arguments.output}"
     )
 
 

@@ -12,12 +12,14 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 from rtt import sources
 from rtt.errors import UserError
 from rtt.sources import fetch, file_sha256, install, tree_sha256
 
+NOBODY = "http://127.0.0.1:9"  # the discard port, on which nobody listens
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -122,7 +124,7 @@ def test_a_right_checksum_passes_in_either_case(tmp_path: Path, place: Path) -> 
 
 
 def test_a_folders_checksum_is_the_documented_one(tmp_path: Path) -> None:
-    folder = fill(tmp_path / "data", {"b": "2", "a/z": "1", "a.txt": "é", "Ü": "4", "with space": "5"})
+    folder = fill(tmp_path / "data", {"b": "2", "C": "3", "a/z": "1", "a.txt": "é", "Ü": "4", "with space": "5"})
     command = "find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum"
     printed = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=True).stdout
     assert tree_sha256(folder) == printed.split()[0]
@@ -319,9 +321,9 @@ def test_an_unreachable_index_is_told_apart_from_an_absent_package(
     index: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PIP_NO_INDEX")
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # the discard port: nobody listens
+    monkeypatch.setenv("PIP_INDEX_URL", f"{NOBODY}/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
-    with pytest.raises(UserError, match="connection broken by .*refused"):
+    with pytest.raises(UserError, match=r"connection broken by .*refused"):
         fetch("pypi:toy-data==1.0", file="a", sha256="0" * 64, destination=place / "x")
 
 
@@ -351,6 +353,7 @@ def test_a_wheel_of_the_real_index(place: Path) -> None:
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A hub cache that holds one revision of owner/toy, as the hub's client lays it out, and no network."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", NOBODY)
     repository = tmp_path / "hub" / "models--owner--toy"
     fill(repository / "refs", {"v1": COMMIT})
     files = {"config.json": "{}", "data/a.txt": "1", "data/b[1].txt": "2"}
@@ -381,6 +384,31 @@ def test_one_file_and_one_folder_come_out_of_a_repository(hub: Path, tmp_path: P
     assert contents(place / "data") == {"a.txt": "1"}
 
 
+@pytest.mark.parametrize(
+    ("file", "keep", "wanted"),
+    [
+        ("", (), {"a.txt", "sub/a.txt", "sub/b[1].txt", "sub/b1.txt", "sub/c/d"}),
+        ("sub/b[1].txt", (), {"sub/b[1].txt"}),
+        ("sub/", (), {"sub/a.txt", "sub/b[1].txt", "sub/b1.txt", "sub/c/d"}),
+        ("sub/", ("b[", "c/"), {"sub/b[1].txt", "sub/c/d"}),
+    ],
+)
+def test_no_more_than_what_is_wanted_is_downloaded(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch, file: str, keep: tuple[str, ...], wanted: set[str]
+) -> None:
+    names = ["a.txt", "sub/a.txt", "sub/b[1].txt", "sub/b1.txt", "sub/c/d"]
+
+    def download(repository: str, *, allow_patterns: list[str], **options) -> str:
+        asked.update(huggingface_hub.utils.filter_repo_objects(names, allow_patterns=allow_patterns))
+        return str(fill(tmp_path / "snapshot", dict.fromkeys(names, "")))
+
+    asked: set[str] = set()
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(UserError, match="checksum"):
+        fetch("hf:owner/toy@v1", file=file, sha256="0" * 64, destination=place / "x", keep=keep)
+    assert asked == wanted
+
+
 def test_a_repository_with_a_wrong_sum_changes_nothing(hub: Path, place: Path) -> None:
     (place / "x").write_text("old")
     with pytest.raises(UserError, match=f"expected sha256 {'0' * 64}, found {hashlib.sha256(b'1').hexdigest()}"):
@@ -393,17 +421,16 @@ def test_a_repository_with_a_wrong_sum_changes_nothing(hub: Path, place: Path) -
 def test_a_repository_out_of_reach_is_reported(hub: Path, place: Path, uri: str) -> None:
     with pytest.raises(UserError, match=r"cannot be fetched: \w") as caught:
         fetch(uri, file="", sha256="0" * 64, destination=place / "x", cache=hub)
+    assert "refused" not in caught.value.what  # offline, nobody is asked
     assert "HF_HUB_OFFLINE" in caught.value.todo
     assert list(place.iterdir()) == []
 
 
 def test_an_unreachable_hub_is_reported(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub.constants
-
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody listens
-    with pytest.raises(UserError, match="owner/toy at v1 cannot be fetched: .*refused"):
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", NOBODY)
+    with pytest.raises(UserError, match=r"owner/toy at v1 cannot be fetched: .*refused"):
         fetch("hf:owner/toy@v1", file="", sha256="0" * 64, destination=place / "x", cache=place.parent / "empty")
     assert list(place.iterdir()) == []
 

@@ -46,7 +46,6 @@ def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dest
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model.config._name_or_path = ""
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{destination.name}.", dir=destination.parent) as folder:
         staged = Path(folder) / "staged"

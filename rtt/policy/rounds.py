@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -19,11 +20,13 @@ from rtt.config import Arm, Config, Policy, to_dict, write_config
 from rtt.errors import UserError
 from rtt.policy.checkpoints import digest, last_sealed, seal, verify
 from rtt.policy.pretrained import load_policy, load_tokenizer
-from rtt.policy.rollouts import MetricLog, RolloutLog
+from rtt.policy.rollouts import MetricLog, RolloutLog, read_metrics
 from rtt.policy.trainer import RTTGRPOTrainer
 from rtt.relevance.sources import open_relevance
 from rtt.tables import Prompts, Rollouts, read_table, write_table
 from rtt.tracking import Run
+
+ACCURACY = "rubrics/instruction_accuracy"
 
 
 class _Pace(TrainerCallback):
@@ -175,7 +178,7 @@ def run_round(
         discriminator: needed by an arm whose relevance is learned.
 
     Returns:
-        The round's summary: step, seconds and the last step's figures.
+        The round's last step, its seconds of training, and the instruction accuracy of what it sampled.
 
     Raises:
         UserError: unknown arm, missing or damaged checkpoint.
@@ -221,5 +224,10 @@ def run_round(
     shutil.rmtree(output / "checkpoint", ignore_errors=True)
     finished.rename(output / "checkpoint")
     shutil.rmtree(work)
-    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return {"step": last, "seconds": sum(line.get("step_time", 0.0) for line in lines), "last": lines[-1]}
+    lines = read_metrics(output / "metrics.jsonl")
+    return {
+        "step": last,
+        "seconds": sum(line.get("step_time", 0.0) for line in lines),
+        # Only the first of several updates on one batch carries the batch's figures.
+        "accuracy": fmean(line[ACCURACY] for line in lines if line.get(ACCURACY) is not None),
+    }

@@ -172,7 +172,7 @@ def comparison_bars(main: pd.DataFrame, path_stem: Path, metric: str = "instruct
                 end_of_bar = (max(share, right), y)
                 axes.annotate(f"{share:.1f}", end_of_bar, (3, 0), textcoords="offset points", va="center", size=6.5)
         axes.set_yticks(range(len(benchmarks)), [_broken(name) for name in benchmarks])
-        axes.set_ylim(len(benchmarks) - 0.5, -0.5)
+        axes.set_ylim(max(1, len(benchmarks)) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.set_xlim(0, 115 * max(rows["high"].max(), 0.05) if len(rows) else 100)
         axes.set_xlabel(f"{metric.partition('_')[0].capitalize()}-level accuracy, {metric.partition('_')[2]} (%)")

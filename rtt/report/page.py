@@ -63,22 +63,23 @@ table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tab
 caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
 th, td { padding: .3rem .7rem; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; }
-thead th { vertical-align: bottom; border-bottom: 2px solid var(--line); min-width: 5.5rem; }
-th:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); min-width: 0; }
-th[scope=row] { font-weight: 400; }
+thead th { vertical-align: bottom; border-bottom: 2px solid var(--line); }
+th:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
+th[scope=row] { font-weight: 400; min-width: 8rem; }
 th[scope=rowgroup] { background: var(--band); }
 th[scope=rowgroup] span { position: sticky; left: .7rem; }
-td.text { text-align: left; }
-td small { display: block; white-space: nowrap; }
+td { white-space: nowrap; }
+td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+td small { display: block; }
 figure { margin: 1.5rem 0; }
 figure img { display: block; width: 32rem; max-width: 100%; height: auto; background: #fff; border-radius: .25rem; }
 pre { overflow-x: auto; background: var(--band); padding: .75rem 1rem; font-size: .8125rem; line-height: 1.45; }
 summary { cursor: pointer; color: var(--accent); }
-@media (max-width: 40rem) { h1 { font-size: 1.4rem; } th, td { padding: .3rem .45rem; } thead th { min-width: 4.5rem; }
-  th:first-child { max-width: 38vw; } th[scope=rowgroup] { max-width: none; } }
+@media (max-width: 40rem) { h1 { font-size: 1.4rem; } th, td { padding: .3rem .45rem; }
+  th[scope=row] { min-width: 5.5rem; } }
 @media print { :root { --ink: #000; --paper: #fff; --soft: #444; --line: #bbb; --band: #f3f3f3; --accent: #000; }
   body { max-width: none; padding: 0; font-size: 10pt; } .scroll, pre { overflow: visible; }
-  pre { white-space: pre-wrap; } table { font-size: 8pt; } th, td { padding: .2rem .35rem; } thead th { min-width: 0; }
+  pre { white-space: pre-wrap; } table { font-size: 8pt; } th, td { padding: .2rem .35rem; }
   figure, tr, .answer { break-inside: avoid; } h2, caption { break-after: avoid; } figure img { width: 11cm; }
   details::details-content { display: block; content-visibility: visible; height: auto; } }
 """
@@ -153,13 +154,10 @@ def question_pairs(paired: pd.DataFrame, configuration: Mapping[str, Any]) -> pd
     settings = configuration.get("arms") or {}
     with_credit = {name: bool(arm.get("credit")) for name, arm in settings.items()}
     reward = {name: arm.get("reward") for name, arm in settings.items()}
-    rows = paired[[a in reward and b in reward for a, b in zip(paired["arm"], paired["against"], strict=True)]]
-    asked = [
-        with_credit[a] != with_credit[b] and reward[a] == reward[b]
-        for a, b in zip(rows["arm"], rows["against"], strict=True)
-    ]
-    rows = rows[asked].copy()
-    turned = rows["arm"].map(with_credit).eq(False)
+    rows = paired[paired["arm"].isin(reward) & paired["against"].isin(reward)]
+    turned = rows["against"].map(with_credit).eq(True)
+    asked = rows["arm"].map(with_credit).eq(True).ne(turned) & rows["arm"].map(reward).eq(rows["against"].map(reward))
+    rows, turned = rows[asked].copy(), turned[asked]
     rows.loc[turned, ["arm", "against"]] = rows.loc[turned, ["against", "arm"]].to_numpy()
     rows.loc[turned, ["value", "low", "high"]] = -rows.loc[turned, ["value", "high", "low"]].to_numpy()
     return rows

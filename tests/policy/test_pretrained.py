@@ -136,6 +136,8 @@ def test_a_gguf_saved_twice_is_equal_byte_for_byte(gguf_file: Path, plain: Path,
 
 def test_a_plain_folder_saved_again_is_equal_byte_for_byte(plain: Path, tiny_policy: Path, tmp_path: Path) -> None:
     save_plain_model(tiny_policy, tmp_path / "copy")
+    for path in (tmp_path / "copy").iterdir():
+        assert str(tiny_policy.parent).encode() not in path.read_bytes(), path.name
     weights = "model.safetensors"
     assert (tmp_path / "copy" / weights).read_bytes() == (tiny_policy / weights).read_bytes()
     assert torch.equal(_logits(tmp_path / "copy"), _logits(tiny_policy))
@@ -192,7 +194,7 @@ def test_a_gguf_that_lacks_a_tensor_is_refused(tiny_policy: Path, tmp_path: Path
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_text("<html>not found</html>")
-    with pytest.raises(UserError, match="not a GGUF"):
+    with pytest.raises(UserError, match="file is not a GGUF model"):
         save_plain_model(tmp_path / "model.gguf", tmp_path / "policy")
 
 
@@ -205,7 +207,7 @@ def test_a_quantized_folder_is_refused(tiny_policy: Path, tmp_path: Path) -> Non
     source = _copy(tiny_policy, tmp_path)
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "gptq"}}))
-    with pytest.raises(UserError, match="quantized"):
+    with pytest.raises(UserError, match="weights are quantized"):
         save_plain_model(source, tmp_path / "policy")
 
 

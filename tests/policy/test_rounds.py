@@ -1,0 +1,218 @@
+"""Rounds on a tiny model: what is promised about weights, whatever way they were come by."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from rtt.errors import UserError
+from rtt.rubrics import Rubric, dump_rubrics
+from rtt.tables import Prompts, Rollouts, read_table, write_table
+
+ROOT = Path(__file__).parents[2]
+RULES = {"relevance": "rules", "partition": "intra_sample", "rule": "add", "weight": 0.5}
+ARMS = {
+    "rl_csr": {"reward": "csr"},
+    "rtt_csr": {"reward": "csr", "credit": RULES},
+    "rtt_zero": {"reward": "csr", "credit": {**RULES, "weight": 0.0}},
+}
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory) -> Path:
+    """Prompts whose rubrics a random model keeps in some answers and breaks in others."""
+    rows = []
+    for number in range(12):
+        prompt_id = f"letters/{number:04d}"
+        rubrics = [
+            Rubric(
+                rubric_id=f"{prompt_id}/{k}",
+                kind="keywords:letter_frequency",
+                text=f'Use the letter "{letter}" at least {count} times.',
+                kwargs={"letter": letter, "let_frequency": count, "let_relation": "at least"},
+            )
+            for k, (letter, count) in enumerate(zip("eat", (4, 3, 2 + number % 3), strict=True))
+        ]
+        rows.append(
+            {
+                "prompt_id": prompt_id,
+                "split": "train",
+                "topic": "letters",
+                "prompt": f"Write line {number}.",
+                "rubrics": dump_rubrics(rubrics[: 1 + number % 3]),
+            }
+        )
+    path = tmp_path_factory.mktemp("prompts") / "prompts.parquet"
+    write_table(pd.DataFrame(rows), Prompts, path)
+    return path
+
+
+class Bench:
+    """Runs rounds of a small configuration in a folder of its own."""
+
+    def __init__(self, folder: Path, prompts: Path, policy: Path, nltk: Path) -> None:
+        self.folder, self.prompts, self.policy, self.nltk = folder, prompts, policy, nltk
+
+    def config(self, name: str = "config", **policy) -> Path:
+        values = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text())
+        values["arms"] = ARMS
+        values["policy"] |= {"rounds": 3, "steps_per_round": 2, "checkpoint_every": 1, "learning_rate": 1e-2, **policy}
+        path = self.folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return path
+
+    def command(self, output: str, config: Path, arm: str = "rtt_csr", number: int = 1, start: str = "") -> list[str]:
+        return [
+            *(sys.executable, "-m", "rtt.cli", "round", "--config", str(config), "--arm", arm, "--seed", "7"),
+            *("--round", str(number), "--prompts", str(self.prompts), "--nltk", str(self.nltk)),
+            *("--policy", str(self.policy), "--output", str(self.folder / output)),
+            *(("--start", str(self.folder / start / "checkpoint")) if start else ()),
+        ]
+
+    def run(self, output: str, config: Path, **more) -> Path:
+        """One round in this process, which spares the imports."""
+        from rtt.cli import main
+
+        main(self.command(output, config, **more)[3:])
+        return self.folder / output
+
+
+@pytest.fixture
+def bench(tmp_path, prompts, tiny_policy, nltk_data) -> Bench:
+    return Bench(tmp_path, prompts, tiny_policy, nltk_data)
+
+
+def weights(output: Path) -> bytes:
+    return (output / "checkpoint" / "adapter_model.safetensors").read_bytes()
+
+
+def test_equal_runs_give_equal_bytes(bench):
+    first, second = (bench.run(name, bench.config()) for name in ("first", "second"))
+    assert weights(first) == weights(second)
+    assert (first / "rollouts.parquet").read_bytes() == (second / "rollouts.parquet").read_bytes()
+
+
+def test_three_rounds_are_one_of_three_times_the_steps(bench):
+    config = bench.config()
+    for number in (1, 2, 3):
+        bench.run(f"round_{number}", config, number=number, start=f"round_{number - 1}" if number > 1 else "")
+    whole = bench.run("whole", bench.config("whole", rounds=1, steps_per_round=6))
+    assert weights(bench.folder / "round_3") == weights(whole)
+    assert weights(bench.folder / "round_1") != weights(whole)
+    parts = [read_table(bench.folder / f"round_{number}" / "rollouts.parquet", Rollouts) for number in (1, 2, 3)]
+    pd.testing.assert_frame_equal(pd.concat(parts, ignore_index=True), read_table(whole / "rollouts.parquet", Rollouts))
+
+
+def test_two_updates_per_batch_resume_too(bench):
+    config = bench.config(num_iterations=2, checkpoint_every=2)
+    bench.run("round_1", config)
+    bench.run("round_2", config, number=2, start="round_1")
+    whole = bench.run("whole", bench.config("whole", num_iterations=2, rounds=1, steps_per_round=4, checkpoint_every=2))
+    assert weights(bench.folder / "round_2") == weights(whole)
+
+
+def test_weight_zero_is_plain_grpo_bit_for_bit(bench):
+    config = bench.config()
+    plain, zero, token = (bench.run(arm, config, arm=arm) for arm in ("rl_csr", "rtt_zero", "rtt_csr"))
+    assert weights(plain) == weights(zero)
+    assert weights(plain) != weights(token)
+
+
+def test_killed_in_the_middle_ends_with_the_same_weights(bench):
+    config = bench.config(steps_per_round=4)
+    undisturbed = bench.run("undisturbed", config)
+    command = bench.command("killed", config)
+    work = bench.folder / ".killed.work"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT) as process:
+        deadline = time.monotonic() + 120
+        while not (work / "checkpoint-2" / "manifest.json").exists():
+            assert process.poll() is None, "the round ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+    assert not (bench.folder / "killed" / "checkpoint").exists()
+    assert weights(bench.run("killed", config)) == weights(undisturbed)
+    steps = [json.loads(line)["step"] for line in (bench.folder / "killed" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4]
+    assert not work.exists()
+
+
+def test_checkpoint_cut_short_in_the_work_folder_is_not_used(bench):
+    config = bench.config()
+    finished = bench.run("finished", config)
+    work = bench.folder / ".again.work"
+    work.mkdir()
+    shutil.copytree(finished / "checkpoint", work / "checkpoint-1")
+    (work / "checkpoint-1" / "manifest.json").unlink()
+    assert weights(bench.run("again", config)) == weights(finished)
+
+
+def test_damaged_start_is_refused_by_file(bench):
+    config = bench.config()
+    first = bench.run("round_1", config)
+    adapter = first / "checkpoint" / "adapter_model.safetensors"
+    data = bytearray(adapter.read_bytes())
+    data[-1] ^= 1
+    adapter.write_bytes(bytes(data))
+    done = subprocess.run(bench.command("round_2", config, number=2, start="round_1"), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "damaged: adapter_model.safetensors" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_start_and_unknown_arm_are_refused(bench):
+    config = bench.config()
+    with pytest.raises(SystemExit, match="the checkpoint is not there"):
+        bench.run("round_2", config, number=2, start="round_1")
+    with pytest.raises(SystemExit, match="no arm is called rl_none"):
+        bench.run("round_1", config, arm="rl_none")
+
+
+def test_the_plain_arm_learns_from_the_reward_alone(bench):
+    rollouts = read_table(bench.run("plain", bench.config(), arm="rl_csr") / "rollouts.parquet", Rollouts)
+    for row in rollouts.itertuples():
+        assert json.loads(row.advantages) == pytest.approx(
+            [row.response_advantage] * len(json.loads(row.token_spans)), abs=1e-5
+        )
+    assert rollouts["response_advantage"].abs().max() > 0.5
+
+
+def test_token_advantages_stand_where_the_rubric_is(bench):
+    rollouts = read_table(bench.run("token", bench.config()) / "rollouts.parquet", Rollouts)
+    row = next(row for row in rollouts.itertuples() if len(json.loads(row.verdicts)) == 1 and '"e"' not in row.response)
+    (verdict,) = json.loads(row.verdicts).values()
+    (relevance,) = json.loads(row.relevance).values()
+    token_terms = [value - row.response_advantage for value in json.loads(row.advantages)]
+    relevant = [term for term, about in zip(token_terms, relevance, strict=True) if about == 1]
+    other = [term for term, about in zip(token_terms, relevance, strict=True) if about == 0]
+    assert relevant
+    assert all(term * verdict > 0 for term in relevant)
+    assert all(term * verdict < 0 for term in other)
+
+
+def test_refuses_settings_not_proven_with_token_advantages(tmp_path):
+    from trl import GRPOConfig
+
+    from rtt.policy.trainer import refuse_unproven
+
+    common = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "loss_type": "grpo"}
+    refuse_unproven(GRPOConfig(**common))
+    with pytest.raises(ValueError, match="importance_sampling_level='sequence'"):
+        refuse_unproven(GRPOConfig(**{**common, "importance_sampling_level": "sequence"}))
+    with pytest.raises(ValueError, match="loss_type='luspo'"):
+        refuse_unproven(GRPOConfig(**{**common, "loss_type": "luspo"}))
+
+
+def test_damaged_rollout_part_is_an_error(bench):
+    with pytest.raises(UserError, match="cannot be read"):
+        broken = bench.folder / "rollouts.parquet"
+        broken.write_bytes(b"PAR1 cut short")
+        read_table(broken, Rollouts)

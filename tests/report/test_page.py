@@ -1,0 +1,305 @@
+"""The report page: its answer, its structure, and that nothing in it is taken for markup."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from rtt.errors import UserError
+from rtt.report.page import answers, question_pairs, write_page
+
+VOID = {"meta", "img", "br", "wbr"}
+HOSTILE = "</code></li><script>alert(1)</script><img src=x onerror=\"alert('2')\"> & \"'"
+ARMS = {
+    "rl_csr": {"reward": "csr", "credit": None},
+    "rl_aon": {"reward": "aon", "credit": None},
+    "rtt_csr": {"reward": "csr", "credit": {"relevance": "discriminator"}},
+}
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, text by element, and whether every element is closed in turn."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.stack: list[str] = []
+        self.elements: list[tuple[str, dict]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.feed(text)
+        self.close()
+        assert self.stack == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append((self.stack[-1] if self.stack else "", data))
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def text(self):
+        return " ".join("".join(data for tag, data in self.texts if tag != "style").split())
+
+
+def paired(rows):
+    """Rows of the paired table from (arm, against, benchmark, low, high)."""
+    return pd.DataFrame(
+        [
+            {
+                "arm": arm,
+                "against": against,
+                "benchmark": benchmark,
+                "metric": metric,
+                "value": (low + high) / 2,
+                "low": low,
+                "high": high,
+                "p": 0.02,
+                "n": 64,
+            }
+            for arm, against, benchmark, low, high in rows
+            for metric in ("instruction_strict", "prompt_strict")
+        ],
+        columns=["arm", "against", "benchmark", "metric", "value", "low", "high", "p", "n"],
+    )
+
+
+def main_table(arms=("base", "rl_csr", "rtt_csr"), benchmark="ifbench", seeds=1):
+    metrics = {"instruction_strict": 0.25, "prompt_strict": 0.1, "response_tokens": 43.0, "truncated": 0.5}
+    rows = [
+        {
+            "arm": arm,
+            "seeds": seeds,
+            "step": 24,
+            "benchmark": benchmark,
+            "metric": metric,
+            "value": value,
+            "low": value * 0.8,
+            "high": value * 1.2,
+            "n_prompts": 64,
+            "n_instructions": 120,
+        }
+        for arm in arms
+        for metric, value in metrics.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def quality(kind="keywords:existence"):
+    own = {"pairs": 9, "base_rate": 0.07, "auprc": 0.91, "f1": 0.8, "keyword_auprc": 0.31, "random_auprc": 0.08}
+    undefined = {**dict.fromkeys(own), "pairs": 3}
+    found = {
+        "pairs": 12,
+        "tokens": 480,
+        "auprc": 0.87,
+        "auprc_low": 0.83,
+        "auprc_high": 0.9,
+        "f1": 0.8,
+        "precision": None,
+        "recall": 0.7,
+        "ece": 0.03,
+        "base_rate": 0.07,
+        "baselines": {"random": {"auprc": 0.07}, "keyword": {"auprc": 0.2}},
+        "per_kind": {kind: own, "punctuation:no_comma": undefined},
+    }
+    return {"threshold": 0.41, "train_seconds": 90.0, "sets": {"unseen_topics": found}}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a page, with what a test changes, and returns its text."""
+    figure = tmp_path / "learning_curves.svg"
+    figure.write_text("<svg xmlns='http://www.w3.org/2000/svg'><script>alert(3)</script></svg>")
+    curves = pd.DataFrame(
+        {
+            "arm": ["rtt_csr"] * 2,
+            "seed": [0, 0],
+            "step": [0, 24],
+            "instruction_strict": [0.1, 0.4],
+            "prompt_strict": [0.1, 0.2],
+            "low": [0.05, 0.3],
+            "high": [0.2, 0.5],
+        }
+    )
+
+    def written(**changes):
+        values = {
+            "title": "Rubrics to Tokens",
+            "main": main_table(),
+            "paired": paired([("rtt_csr", "rl_csr", "ifbench", 0.01, 0.09)]),
+            "curves": curves,
+            "discriminator": quality(),
+            "figures": [figure],
+            "configuration": {"arms": ARMS, "seeds": (0,)},
+            "versions": {"torch": "2.13.0"},
+            "notes": [],
+        }
+        destination = tmp_path / "report" / "index.html"
+        write_page(destination, **{**values, **changes})
+        assert [path.name for path in destination.parent.iterdir()] == ["index.html"]
+        return destination.read_text(encoding="utf-8")
+
+    return written
+
+
+def sentences(rows):
+    return [sentence for sentence, _ in answers(paired(rows))]
+
+
+@pytest.mark.parametrize(
+    ("interval", "answer"),
+    [
+        ((0.01, 0.09), "rtt_csr follows more instructions than rl_csr on 1 of 1 benchmarks."),
+        ((-0.09, -0.01), "rtt_csr follows fewer instructions than rl_csr on 1 of 1 benchmarks."),
+        ((-0.01, 0.09), "rtt_csr shows no clear difference from rl_csr on 1 of 1 benchmarks."),
+        ((0.0, 0.09), "rtt_csr shows no clear difference from rl_csr on 1 of 1 benchmarks."),
+        ((1e-17, 0.09), "rtt_csr shows no clear difference from rl_csr on 1 of 1 benchmarks."),
+    ],
+)
+def test_the_answer_follows_the_interval_either_way(interval, answer, write):
+    assert sentences([("rtt_csr", "rl_csr", "ifbench", *interval)]) == [answer]
+    assert answer in Page(write(paired=paired([("rtt_csr", "rl_csr", "ifbench", *interval)]))).text()
+
+
+def test_mixed_results_are_all_counted():
+    rows = [("a", "b", "one", 0.1, 0.2), ("a", "b", "two", -0.2, -0.1), ("a", "b", "three", -0.1, 0.1)]
+    [sentence] = sentences(rows)
+    assert sentence == (
+        "a follows more instructions than b on 1 of 3 benchmarks, and follows fewer instructions than b on 1 of 3 "
+        "benchmarks, and shows no clear difference from b on 1 of 3 benchmarks."
+    )
+
+
+def test_each_benchmark_is_listed_with_its_interval():
+    [(_, details)] = answers(paired([("a", "b", "ifbench", -0.012, 0.05)]))
+    assert details == ["ifbench: +1.9 points, 95 % interval −1.2 to +5.0 (p = 0.020, 64 prompts)"]
+
+
+def test_the_question_is_asked_of_credit_against_the_same_reward_without():
+    rows = paired(
+        [(a, b, "ifbench", 0.01, 0.09) for a, b in [("rtt_csr", "base"), ("rtt_csr", "rl_aon"), ("rtt_csr", "rl_csr")]]
+    )
+    asked = question_pairs(rows, {"arms": ARMS})
+    assert set(zip(asked["arm"], asked["against"], strict=True)) == {("rtt_csr", "rl_csr")}
+
+
+def test_a_pair_listed_the_other_way_is_turned_round():
+    asked = question_pairs(paired([("rl_csr", "rtt_csr", "ifbench", 0.01, 0.09)]), {"arms": ARMS})
+    row = asked.iloc[0]
+    assert (row["arm"], row["against"]) == ("rtt_csr", "rl_csr")
+    assert (row["low"], row["value"], row["high"]) == pytest.approx((-0.09, -0.05, -0.01))
+    assert answers(asked)[0][0].startswith("rtt_csr follows fewer instructions than rl_csr")
+
+
+def test_without_such_a_pair_all_pairs_are_answered(write):
+    text = Page(write(paired=paired([("rl_csr", "base", "ifbench", 0.01, 0.09)]), configuration={})).text()
+    assert "rl_csr follows more instructions than base" in text
+    assert "How do the arms compare" in text
+
+
+def test_without_pairs_the_page_says_that_there_is_no_answer(write):
+    text = Page(write(paired=paired([]))).text()
+    assert "hold no answer" in text
+    assert "Differences on the same prompts" not in text
+
+
+def test_one_seed_is_called_one_seed(write):
+    assert "There is one training seed" in Page(write()).text()
+    assert "Training seeds are averaged" in Page(write(main=main_table(seeds=3))).text()
+
+
+def test_hostile_text_stays_text_everywhere(write):
+    text = write(
+        title=HOSTILE,
+        main=main_table((HOSTILE,), HOSTILE),
+        paired=paired([(HOSTILE, "base", HOSTILE, 0.01, 0.09)]),
+        discriminator=quality(HOSTILE),
+        configuration={HOSTILE: {"key": HOSTILE}},
+        versions={HOSTILE: HOSTILE},
+        notes=[HOSTILE],
+    )
+    page = Page(text)
+    assert page.all("script") == []
+    assert all(set(attributes) == {"src", "alt"} for attributes in page.all("img"))
+    assert len(page.all("img")) == 1
+    assert "<script" not in text
+    assert [attributes for _, attributes in page.elements if any(name.startswith("on") for name in attributes)] == []
+    assert HOSTILE in page.text()
+
+
+def test_the_page_needs_no_network(write):
+    text = write()
+    page = Page(text)
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "url(" not in text
+    assert page.all("link") == []
+    assert all(attributes["src"].startswith("data:image/svg+xml;base64,") for attributes in page.all("img"))
+    assert any("default-src 'none'" in attributes.get("content", "") for attributes in page.all("meta"))
+
+
+def test_structure_serves_readers_and_screen_readers(write):
+    page = Page(write())
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("h1")) == len(page.all("main")) == len(page.all("title")) == 1
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert {attributes["scope"] for attributes in page.all("th")} == {"col", "row", "rowgroup"}
+    assert all(len(attributes["alt"]) > 40 for attributes in page.all("img"))
+    names = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(names) == len(set(names))
+    regions = [attributes for attributes in page.all("div") if attributes.get("role") == "region"]
+    assert {attributes["aria-labelledby"] for attributes in regions} <= set(names)
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.all("meta")
+
+
+def test_every_row_has_as_many_cells_as_its_table_has_columns(write):
+    body = write(main=pd.concat([main_table(), main_table(("rl_aon",)).iloc[:1]]))
+    for table in body.split("<table>")[1:]:
+        rows = table.split("</table>")[0].split("<tr>")[1:]
+        columns = rows[0].count("<th")
+        for row in rows[1:]:
+            cells = row.count("<th") + row.count("<td")
+            assert cells == columns or f'colspan="{columns}"' in row
+
+
+def test_figures_of_all_sections_are_there(write):
+    text = Page(write(notes=["ifbench: 3 prompts are left out"])).text()
+    for part in (
+        "25.020.0 to 30.0",  # main, value over interval
+        "+5.0 *+1.0 to +9.0",  # paired, starred
+        "0.870.83 to 0.90",  # discriminator
+        "0.910.310.080.07",  # a kind beside its baselines
+        "3––––",  # a kind without a relevant token
+        "Trained in 1.5 minutes",
+        "ifbench: 3 prompts are left out",
+        "reward: aon",
+        "2.13.0",
+        "make ui",
+    ):
+        assert part in text
+
+
+def test_the_alternative_text_tells_the_curve(write):
+    [image] = Page(write()).all("img")
+    assert "rtt_csr goes from 10.0% at step 0 to 40.0% at step 24" in image["alt"]
+
+
+@pytest.mark.parametrize("discriminator", [None, {}])
+def test_without_a_discriminator_the_page_says_so(discriminator, write):
+    assert "No arm takes its relevance from a discriminator." in Page(write(discriminator=discriminator)).text()
+
+
+def test_same_input_same_bytes(write):
+    assert write() == write()
+
+
+def test_a_missing_figure_is_a_user_error(write, tmp_path):
+    with pytest.raises(UserError, match=r"absent\.svg"):
+        write(figures=[tmp_path / "absent.svg"])
