@@ -188,8 +188,8 @@ def _standardise_(
     off_rows = ~rows.unflatten(0, groups)[:, :, :, None]
     off_tokens = ~tokens.unflatten(0, groups)[:, :, None, :]
 
-    def blank_(fill: float) -> torch.Tensor:
-        return cube.masked_fill_(off_rows, fill).masked_fill_(off_tokens, fill)
+    def blank_() -> torch.Tensor:
+        return cube.masked_fill_(off_rows, 0).masked_fill_(off_tokens, 0)
 
     def total(entries: torch.Tensor) -> torch.Tensor:
         # tokens first: torch sums a contiguous axis pairwise, which keeps float32 exact enough over long responses
@@ -197,11 +197,11 @@ def _standardise_(
 
     per_row = rows * tokens.sum(dim=1)[:, None]  # (B, K)
     count = total(per_row.unflatten(0, groups)[:, :, :, None]).to(values.dtype)
-    # Measured from the largest entry, equal values become exact zeros, whatever their mean would have rounded to.
-    cube.sub_(blank_(-torch.inf).amax(dim=(1, 3), keepdim=True))
-    for _ in range(2):  # the second time takes off what the first mean was rounded by
-        cube.sub_(total(blank_(0.0)) / count.clamp(min=1))
-    norm = torch.linalg.vector_norm(blank_(0.0), dim=3, keepdim=True)
+    # The second time takes off what the first mean was rounded by. Of equal values the first leaves a few units in the
+    # last place, which sum and divide without rounding, so that the second leaves exactly 0.
+    for _ in range(2):
+        cube.sub_(total(blank_()) / count.clamp(min=1))
+    norm = torch.linalg.vector_norm(blank_(), dim=3, keepdim=True)
     norm = torch.linalg.vector_norm(norm, dim=1, keepdim=True)
     std = norm / (count - correction).clamp(min=1).sqrt()
     return cube.mul_(torch.where((std < min_std) | (std == 0), 0, 1 / (std + eps))).flatten(0, 1)

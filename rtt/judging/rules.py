@@ -138,7 +138,7 @@ def judge_responses(responses: DataFrame[Responses], prompts: DataFrame[Prompts]
     columns = zip(responses["response_id"], responses["prompt_id"], responses["response"], strict=True)
     for response_id, prompt_id, response in tqdm(columns, total=len(responses), desc="rule verdicts", disable=None):
         for rubric in rubrics[prompt_id]:
-            verdict, reason = _judge(rubric, response, questions[prompt_id])
+            verdict, reason = judge_one(rubric, response, questions[prompt_id])
             rows.append((response_id, prompt_id, rubric.rubric_id, rubric.kind, verdict, "rule", reason))
     names = ["response_id", "prompt_id", "rubric_id", "kind", "verdict", "judge", "reason"]
     table = check_table(pd.DataFrame(rows, columns=names), Verdicts, "verdicts by rule")
@@ -151,7 +151,8 @@ def judge_responses(responses: DataFrame[Responses], prompts: DataFrame[Prompts]
     return cast("DataFrame[Verdicts]", table)
 
 
-def _judge(rubric: Rubric, response: str, prompt: str) -> tuple[float, str]:
+def judge_one(rubric: Rubric, response: str, prompt: str) -> tuple[float, str]:
+    """The verdict on one rubric, +1 or -1, and why it is missing where it is NaN."""
     try:
         return (1.0 if follows(rubric.kind, rubric.kwargs, response, prompt) else -1.0), ""
     except UserError as error:

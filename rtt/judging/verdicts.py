@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rtt.judging.rules import _judge as judge_one
+from rtt.judging.rules import judge_one
 from rtt.rubrics import Rubric
 
 

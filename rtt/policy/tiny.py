@@ -105,5 +105,4 @@ def _tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         pad_token=end,
         unk_token=unknown,
         chat_template=CHAT_TEMPLATE,
-        clean_up_tokenization_spaces=False,
     )

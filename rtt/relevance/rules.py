@@ -6,9 +6,10 @@ One principle decides every kind: the labelled characters are those an edit woul
   have stood, for kinds that name one (the last words, the outermost characters), else nothing.
 - *Something that must not be there* (comma, forbidden word): where it is; nothing where it is absent.
 - *Letter case*: the letters that have the wrong one; where the rule is kept, the letters that usually have another.
-- *Something that is counted* (placeholders, bullets, capital words, sentences): everything that counts, whatever the
-  verdict, because no single one of it is the one too many or the one that is not enough.
-- *Length in words*: where the limit is reached and all that follows, or where the response stopped.
+- *Something that is counted* (placeholders, bullets, capital words): everything that counts where it is enough or too
+  much, because no single one of it is the one too many. Nothing where it is too little or little enough: what is there
+  did not break the one nor keep the other, and charging it with the verdict would push the wrong way.
+- *Length in words or sentences*: where the limit is reached and all that follows, or where the response stopped.
 
 Positions come from the patterns the checkers use, so that labels and verdicts agree. A token is labelled when any of
 its characters is, so a span holds no more than the characters that matter.
@@ -91,6 +92,25 @@ def _last_words(text: str, count: int = 1) -> list[Span]:
 def _lowered(text: str) -> tuple[str, list[int]]:
     """``text.lower()``, and for each of its characters the index it came from: 'İ' becomes two characters."""
     return text.lower(), [i for i, character in enumerate(text) for _ in character.lower()]
+
+
+def _at_least(find: Labeller, relation: str = "relation") -> Labeller:
+    """Labels what is counted where there is enough of it ("at least", kept) or too much ("less than", broken)."""
+
+    def labeller(kwargs: dict[str, Any], response: str, kept: bool) -> list[Span]:
+        return find(kwargs, response, kept) if kept == (kwargs.get(relation, "at least") == "at least") else []
+
+    return labeller
+
+
+def _exactly(find: Labeller, number: str) -> Labeller:
+    """Labels what is counted where there is as much of it as asked for, or more."""
+
+    def labeller(kwargs: dict[str, Any], response: str, kept: bool) -> list[Span]:
+        found = find(kwargs, response, kept)
+        return found if kept or len(found) >= kwargs[number] else []
+
+    return labeller
 
 
 # Words and letters.
@@ -321,35 +341,39 @@ def _length_in_words(kwargs: dict[str, Any], response: str, kept: bool) -> list[
 
 
 def _sentence_ends(kwargs: dict[str, Any], response: str, kept: bool) -> list[Span]:
-    """The punctuation that ends each sentence, or its last character if none does; sentences as Punkt divides them."""
+    """The punctuation that ends each sentence, or its last character if none does; sentences as Punkt divides them.
+
+    Where the number is not reached, the last of them: there the response stopped.
+    """
     from if_verifiable.ifeval import instructions_util
 
     spans = []
     for start, end in instructions_util._get_sentence_tokenizer().span_tokenize(response):
         mark = _SENTENCE_END.search(response, start, end)
         spans.append(mark.span(1) if mark else (end - 1, end))
-    return spans
+    reached = kept == (kwargs["relation"] == "at least")
+    return spans if reached else spans[-1:]
 
 
 _LABELLERS: dict[str, Labeller] = {
-    "change_case:capital_word_frequency": _capital_words,
+    "change_case:capital_word_frequency": _at_least(_capital_words, "capital_relation"),
     "change_case:english_capital": _all_capitals,
     "change_case:english_lowercase": _no_capitals,
     "combination:two_responses": _response_dividers,
-    "detectable_content:number_placeholders": _placeholders,
+    "detectable_content:number_placeholders": _at_least(_placeholders),
     "detectable_content:postscript": _postscript,
     "detectable_format:constrained_response": _options,
     "detectable_format:json_format": _json,
-    "detectable_format:multiple_sections": _section_headings,
-    "detectable_format:number_bullet_lists": _bullets,
-    "detectable_format:number_highlighted_sections": _highlights,
+    "detectable_format:multiple_sections": _at_least(_section_headings),
+    "detectable_format:number_bullet_lists": _exactly(_bullets, "num_bullets"),
+    "detectable_format:number_highlighted_sections": _at_least(_highlights),
     "detectable_format:title": _titles,
     "keywords:existence": _keywords,
     "keywords:forbidden_words": _forbidden_words,
-    "keywords:frequency": _keyword_occurrences,
-    "keywords:letter_frequency": _letter_occurrences,
+    "keywords:frequency": _at_least(_keyword_occurrences),
+    "keywords:letter_frequency": _at_least(_letter_occurrences, "let_relation"),
     "length_constraints:nth_paragraph_first_word": _first_word_of_paragraph,
-    "length_constraints:number_paragraphs": _paragraph_dividers,
+    "length_constraints:number_paragraphs": _exactly(_paragraph_dividers, "num_paragraphs"),
     "length_constraints:number_sentences": _sentence_ends,
     "length_constraints:number_words": _length_in_words,
     "punctuation:no_comma": _commas,

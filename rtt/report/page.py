@@ -153,7 +153,7 @@ def question_pairs(paired: pd.DataFrame, configuration: Mapping[str, Any]) -> pd
     without, in that direction, whichever way the pair is listed. Empty where the configuration has no such pair."""
     settings = configuration.get("arms") or {}
     with_credit = {name: bool(arm.get("credit")) for name, arm in settings.items()}
-    reward = {name: arm.get("reward") for name, arm in settings.items()}
+    reward = {name: repr(sorted((k, v) for k, v in arm.items() if k != "credit")) for name, arm in settings.items()}
     rows = paired[paired["arm"].isin(reward) & paired["against"].isin(reward)]
     turned = rows["against"].map(with_credit).eq(True)
     asked = rows["arm"].map(with_credit).eq(True).ne(turned) & rows["arm"].map(reward).eq(rows["against"].map(reward))

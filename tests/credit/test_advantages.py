@@ -330,24 +330,33 @@ def test_a_singleton_group_keeps_only_what_its_tokens_tell_apart(partition):
 @pytest.mark.parametrize("eps", [0.0, 1e-6])
 @BOTH
 def test_constant_relevance_is_exactly_zero(partition, eps, dtype):
-    # 0.1 summed seven times and divided by seven is not 0.1 in either type
-    advantages = token_advantages(
-        torch.full((2, 3, 7), 0.1, dtype=dtype),
-        torch.full((2, 3), -1.0, dtype=dtype),
-        torch.ones(2, 3),
-        torch.ones(2, 7),
-        2,
-        partition,
-        eps=eps,
-        min_std=0,
-    )
-    assert torch.equal(advantages, torch.zeros(2, 7, dtype=dtype))
+    # lengths and values whose sum, divided by the length, mostly rounds to another value
+    for length in (3, 7, 49, 1001):
+        for value in (0.1, 0.3, 0.7, 1 / 3):
+            advantages = token_advantages(
+                torch.full((2, 3, length), value, dtype=dtype),
+                torch.full((2, 3), -1.0, dtype=dtype),
+                torch.ones(2, 3),
+                torch.ones(2, length),
+                2,
+                partition,
+                eps=eps,
+                min_std=0,
+            )
+            assert torch.equal(advantages, torch.zeros(2, length, dtype=dtype))
 
 
 @pytest.mark.parametrize("eps", [0.0, 1e-6])
 def test_equal_verdicts_share_out_nothing(eps):
     advantages = call(
-        [[[0.2, 0.9]], [[0.7, 0.1]], [[0, 1]]], [[0.1]] * 3, [[1]] * 3, [[1, 1]] * 3, 3, "softmax_share", eps=eps
+        [[[0.2, 0.9]], [[0.7, 0.1]], [[0, 1]]],
+        [[0.1]] * 3,
+        [[1]] * 3,
+        [[1, 1]] * 3,
+        3,
+        "softmax_share",
+        eps=eps,
+        min_std=0,
     )
     assert torch.equal(advantages, torch.zeros(3, 2))
 
@@ -363,6 +372,13 @@ def test_a_deviation_below_min_std_gives_zero(partition):
     expected = torch.tensor([[-z, z]] * 2)
     torch.testing.assert_close(call(*arguments, min_std=step * 0.99), expected)
     torch.testing.assert_close(call(*arguments, min_std=0), expected)
+
+
+@pytest.mark.parametrize("partition", ["intra_sample", "per_rubric", "pooled"])
+@pytest.mark.parametrize(("step", "kept"), [(0.00099, False), (0.00101, True)])
+def test_min_std_is_a_thousandth_by_default(partition, step, kept):
+    advantages = call([[[0.5 - step, 0.5 + step]]] * 2, [[1]] * 2, [[1]] * 2, [[1, 1]] * 2, 2, partition)
+    assert advantages.ne(0).all() if kept else advantages.eq(0).all()
 
 
 def test_softmax_share_holds_the_verdicts_deviation_against_min_std():

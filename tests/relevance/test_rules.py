@@ -43,11 +43,11 @@ MARKED = [
     ("keywords:forbidden_words", {"forbidden_words": ["bad", "very bad"]}, False, "A badge is ‹very BAD›, (‹bad›)"),
     ("keywords:forbidden_words", {"forbidden_words": ["bad"]}, True, "A badge"),
     ("keywords:frequency", FREQUENCY | {"relation": "at least"}, True, "‹Tea›, ‹tea› and s‹tea›m"),
-    ("keywords:frequency", FREQUENCY | {"relation": "at least"}, False, "‹Tea› and milk"),
+    ("keywords:frequency", FREQUENCY | {"relation": "at least"}, False, "Tea and milk"),
     ("keywords:frequency", FREQUENCY | {"relation": "less than"}, False, "‹Teatea›"),
     ("keywords:frequency", FREQUENCY | {"relation": "less than"}, True, "Milk"),
     ("keywords:letter_frequency", LETTERS | {"let_relation": "at least"}, True, "‹O›h n‹o›"),
-    ("keywords:letter_frequency", LETTERS | {"let_relation": "less than"}, True, "N‹o›, never."),
+    ("keywords:letter_frequency", LETTERS | {"let_relation": "less than"}, True, "No, never."),
     (
         "keywords:letter_frequency",
         {"letter": "#", "let_frequency": 3, "let_relation": "less than"},
@@ -79,7 +79,7 @@ MARKED = [
         "change_case:capital_word_frequency",
         {"capital_frequency": 2, "capital_relation": "at least"},
         False,
-        "A-b ‹BIG› Tea",
+        "A-b BIG Tea",
     ),
     ("change_case:capital_word_frequency", {"capital_frequency": 2, "capital_relation": "less than"}, False, "‹CAN'T›"),
     ("detectable_format:title", {}, True, "‹<<Tea>>›\nText << >>"),
@@ -89,7 +89,7 @@ MARKED = [
     ("detectable_content:postscript", {"postscript_marker": "Note:"}, True, "Bye.\n‹NOTE: tea›"),
     ("detectable_content:postscript", {"postscript_marker": "P.S."}, False, "Bye. PS ‹tea.›\n"),
     ("detectable_content:number_placeholders", {"num_placeholders": 2}, True, "‹[name]› of ‹[]› (x) [a\nb]"),
-    ("detectable_content:number_placeholders", {"num_placeholders": 2}, False, "‹[name]› of town"),
+    ("detectable_content:number_placeholders", {"num_placeholders": 2}, False, "[name] of town"),
     ("startend:end_checker", {"end_phrase": "That is all. "}, True, 'Tea. "‹THAT is all.›"\n'),
     ("startend:end_checker", {"end_phrase": "i̇n"}, True, "Tea ‹İN›"),
     ("startend:end_checker", {"end_phrase": "That is all."}, False, "Tea. That is ‹all. Good bye!›\n"),
@@ -100,17 +100,17 @@ MARKED = [
     ("startend:quotation", {}, False, "‹“›Tea‹”›"),
     ("startend:quotation", {}, False, '‹"›'),
     ("detectable_format:number_bullet_lists", {"num_bullets": 3}, True, "List:\n\n  ‹* o›ne\n‹- t›wo\n‹-›\n** no"),
-    ("detectable_format:number_bullet_lists", {"num_bullets": 2}, False, "‹* *›One*"),
+    ("detectable_format:number_bullet_lists", {"num_bullets": 2}, False, "* *One*"),
     ("detectable_format:number_bullet_lists", {"num_bullets": 0}, True, "1. one"),
     ("detectable_format:number_highlighted_sections", {"num_highlights": 2}, True, "‹*one*› and ‹**two**› *\n* ** **"),
-    ("detectable_format:number_highlighted_sections", {"num_highlights": 2}, False, "‹*one*›"),
+    ("detectable_format:number_highlighted_sections", {"num_highlights": 2}, False, "*one*"),
     (
         "detectable_format:multiple_sections",
         {"section_spliter": "Part ", "num_sections": 2},
         True,
         "‹Part 1›\nTea\n\n‹Part2›\nMilk\nPart B",
     ),
-    ("detectable_format:multiple_sections", {"section_spliter": "Part", "num_sections": 2}, False, "‹Part 1›\nPART 2"),
+    ("detectable_format:multiple_sections", {"section_spliter": "Part", "num_sections": 2}, False, "Part 1\nPART 2"),
     ("length_constraints:number_words", {"num_words": 3, "relation": "at least"}, True, "One, two ‹three four.›\n"),
     ("length_constraints:number_words", {"num_words": 3, "relation": "at least"}, False, "One, ‹two.› "),
     (
@@ -332,20 +332,22 @@ def test_what_must_not_be_there_is_labelled_and_blanking_it_keeps_the_rubric(kin
 
 
 COUNTED = [
-    ("keywords:frequency", "frequency", {"keyword": "tea", "relation": "at least"}),
-    ("keywords:letter_frequency", "let_frequency", {"letter": "e", "let_relation": "at least"}),
-    ("detectable_content:number_placeholders", "num_placeholders", {}),
+    ("keywords:frequency", "frequency", {"keyword": "tea"}, "relation"),
+    ("keywords:letter_frequency", "let_frequency", {"letter": "e"}, "let_relation"),
 ]
 
 
 @quick
 @given(response=spoken, number=st.integers(2, 4))
-@pytest.mark.parametrize(("kind", "name", "kwargs"), COUNTED)
-def test_repeating_what_is_counted_makes_it_enough(kind, name, kwargs, response, number):
-    response += "tea [x]"
-    start, end = label(kind, {**kwargs, name: number}, response)[0]
-    repeated = response[:start] + response[start:end] * number + response[end:]
-    assert follows(kind, {**kwargs, name: number}, repeated)
+@pytest.mark.parametrize(("kind", "name", "kwargs", "relation"), COUNTED)
+def test_what_is_counted_is_labelled_only_where_it_is_enough_or_too_much(
+    kind, name, kwargs, relation, response, number
+):
+    response += "tea"
+    at_least, less_than = ({**kwargs, name: number, relation: words} for words in ("at least", "less than"))
+    enough = follows(kind, at_least, response)
+    assert bool(label(kind, at_least, response)) == enough
+    assert label(kind, less_than, response) == label(kind, at_least, response)
 
 
 @quick

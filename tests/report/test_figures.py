@@ -104,10 +104,11 @@ def test_no_text_leaves_the_figure_or_overlaps_another(name, tmp_path, drawn):
     renderer = figure.canvas.get_renderer()
     texts = [figure._supxlabel] if figure._supxlabel else []
     for axes in figure.axes:
-        low, high = axes.get_xlim()
-        drawn_ticks = [label for label in axes.get_xticklabels() if low <= label.get_position()[0] <= high]
-        texts += [axes.xaxis.label, axes.yaxis.label, axes._left_title, *axes.texts, *axes.get_yticklabels()]
-        texts += drawn_ticks if axes.xaxis.get_tick_params()["labelbottom"] else []
+        texts += [axes.xaxis.label, axes.yaxis.label, axes._left_title, *axes.texts]
+        for axis, place, side in ((axes.xaxis, 0, "labelbottom"), (axes.yaxis, 1, "labelleft")):
+            low, high = sorted(axis.get_view_interval())
+            within = [label for label in axis.get_ticklabels() if low <= label.get_position()[place] <= high]
+            texts += within if axis.get_tick_params()[side] else []
     texts += [text for legend in figure.legends for text in [*legend.get_texts(), legend.get_title()]]
     boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts if text.get_text()]
     assert len(boxes) > 8

@@ -190,6 +190,15 @@ def test_the_question_is_asked_of_credit_against_the_same_reward_without():
     assert set(zip(asked["arm"], asked["against"], strict=True)) == {("rtt_csr", "rl_csr")}
 
 
+def test_rewards_of_another_mixture_are_not_the_same_reward():
+    arms = {"rl": {"reward": "mix", "beta": 0.2, "credit": None}, "rtt": {"reward": "mix", "beta": 0.5}}
+    arms["rtt"]["credit"] = {"relevance": "rules"}
+    rows = paired([("rtt", "rl", "ifbench", 0.01, 0.09)])
+    assert question_pairs(rows, {"arms": arms}).empty
+    arms["rl"]["beta"] = 0.5
+    assert len(question_pairs(rows, {"arms": arms})) == len(rows)
+
+
 def test_a_pair_listed_the_other_way_is_turned_round():
     asked = question_pairs(paired([("rl_csr", "rtt_csr", "ifbench", 0.01, 0.09)]), {"arms": ARMS})
     row = asked.iloc[0]
