@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -196,12 +195,10 @@ def discriminator(arguments: argparse.Namespace) -> None:
 
     config = _config(arguments)
     table = read_table(arguments.labels, Labels)
-    started = time.perf_counter()
     training = train_discriminator(table, arguments.backbone, config.discriminator, arguments.output)
-    seconds = time.perf_counter() - started
+    seconds = training["train_seconds"]
     seal(arguments.output)
-    quality = evaluate_discriminator(Discriminator.load(arguments.output), table)
-    quality["train_seconds"] = seconds
+    quality = evaluate_discriminator(Discriminator.load(arguments.output), table, train_seconds=seconds)
     _write_json(quality, arguments.metrics)
     _copy_config(config, arguments.metrics)
     run = _open_run(arguments, config, "discriminator", "discriminator", arguments.labels)
@@ -215,11 +212,16 @@ def discriminator(arguments: argparse.Namespace) -> None:
     run.finish()
     _say(f"discriminator trained in {seconds:.0f} s, at {arguments.output}; figures at {arguments.metrics}")
     for name, figures in quality["sets"].items():
-        baselines = figures["baselines"]
+        keyword, random = (figures["baselines"][baseline]["auprc"] for baseline in ("keyword", "random"))
         _say(
-            f"  {name}: AUPRC {figures['auprc']:.3f} (keyword {baselines['keyword']['auprc']:.3f}, "
-            f"random {baselines['random']['auprc']:.3f}), F1 {figures['f1']:.3f} at {quality['threshold']:.2f}"
+            f"  {name}: AUPRC {_figure(figures['auprc'])} (keyword {_figure(keyword)}, random {_figure(random)}), "
+            f"F1 {_figure(figures['f1'])} at {quality['threshold']:.2f}"
         )
+
+
+def _figure(value: float | None) -> str:
+    """Missing is never zero: a set without a relevant token has no AUPRC."""
+    return "none" if value is None else f"{value:.3f}"
 
 
 def _open_run(arguments: argparse.Namespace, config: Any, key: str, name: str, data: Path | None) -> Any:

@@ -24,7 +24,7 @@ class Source(_Section):
     """Something fetched, pinned by version and checksum."""
 
     uri: str
-    """``pypi:name==version``, ``hf:owner/repository@revision``, ``file:path``, or ``tiny:`` for a model made on the spot."""
+    """``pypi:name==version``, ``hf:owner/repository@revision``, ``file:path``; ``tiny:`` makes a model on the spot."""
     file: str = ""
     """The file, or the folder with a trailing slash, inside the source; empty for the whole of it."""
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
@@ -118,7 +118,7 @@ class Lora(_Section):
 
 
 class Policy(_Section):
-    """RTT-GRPO's settings. Paper: 64 prompts × 8 responses a step, learning rate 1e-6 (full), 20 warm-up steps of 500."""
+    """RTT-GRPO's settings. Paper: 64 prompts × 8 responses a step, learning rate 1e-6 (full), 500 steps, 20 warm-up."""
 
     rounds: Count = 3
     steps_per_round: Count = 8
@@ -151,17 +151,19 @@ class Policy(_Section):
     @model_validator(mode="after")
     def _divides(self) -> Policy:
         if self.batch_size % self.group_size:
+            fitting = self.group_size * max(1, self.batch_size // self.group_size)
             raise ValueError(
                 f"policy.group_size {self.group_size} does not divide policy.batch_size {self.batch_size}; "
-                f"set batch_size to a multiple of it, such as {self.group_size * max(1, self.batch_size // self.group_size)}"
+                f"set batch_size to a multiple of it, such as {fitting}"
             )
         micro = self.micro_batch_size or self.batch_size
         if self.batch_size % micro:
             raise ValueError(f"policy.micro_batch_size {micro} does not divide policy.batch_size {self.batch_size}")
         for name in ("steps_per_round", "checkpoint_every"):
-            if getattr(self, name) % self.num_iterations:
+            steps = getattr(self, name)
+            if steps % self.num_iterations:
                 raise ValueError(
-                    f"policy.{name} {getattr(self, name)} is not a multiple of policy.num_iterations {self.num_iterations}; "
+                    f"policy.{name} {steps} is not a multiple of policy.num_iterations {self.num_iterations}; "
                     "a checkpoint may only stand between two batches of responses"
                 )
         if self.generation.temperature == 0:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pandera.pandas as pa
@@ -31,7 +34,7 @@ def _is_spans(text: str) -> bool:
         edges = [edge for start, end in spans for edge in (start, end)]
     except (ValueError, TypeError):
         return False
-    rising = all(a <= b for a, b in zip(edges, edges[1:], strict=False))
+    rising = all(a <= b for a, b in pairwise(edges))
     return rising and all(0 <= start < end for start, end in spans)
 
 
@@ -143,6 +146,11 @@ class Scores(_Table):
     @pa.dataframe_check(name="strict_implies_loose")
     def _strict_implies_loose(cls, table: pd.DataFrame) -> pd.Series:
         return ~table["strict"] | table["loose"]
+
+
+def rows_of(table: pd.DataFrame) -> Iterator[Any]:
+    """The rows, columns as attributes. The types a schema has checked are not known to a type checker."""
+    return table.itertuples(index=False)
 
 
 def check_table(table: pd.DataFrame, model: type[_Table], where: object) -> pd.DataFrame:

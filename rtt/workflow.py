@@ -75,7 +75,8 @@ def summary(config: Config, seconds: float) -> str:
     quality_file = results / "discriminator" / "metrics.json"
     if quality_file.exists():
         quality = json.loads(quality_file.read_text())
-        sets = ", ".join(f"{name} {figures['auprc']:.3f}" for name, figures in quality["sets"].items())
+        figures = {name: one["auprc"] for name, one in quality["sets"].items()}
+        sets = ", ".join(f"{name} {'none' if value is None else f'{value:.3f}'}" for name, value in figures.items())
         lines.append(f"discriminator, AUPRC: {sets}; trained in {quality['train_seconds']:.0f} s")
     lines += [f"{name + ':':8} {place}" for name, place in places.items()]
     lines.append(f"done in {seconds / 60:.1f} minutes")

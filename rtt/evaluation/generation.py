@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from tqdm import tqdm
@@ -93,10 +94,10 @@ def generate(
                 padding_side="left",
                 add_special_tokens=False,
             ).to(model.device)
-            output = model.generate(**batch, generation_config=generation)
+            output = cast(Any, model).generate(**batch, generation_config=generation)
             for i, ids in zip(chosen, output[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
                 stop = next((t for t, token in enumerate(ids) if token in ends), None)
-                text = tokenizer.decode(ids if stop is None else ids[:stop], skip_special_tokens=True)
+                text = str(tokenizer.decode(ids if stop is None else ids[:stop], skip_special_tokens=True))
                 answers[i] = Answer(text, len(ids) if stop is None else stop, stop is None)
             bar.update(len(chosen))
     return [answers[i] for i in range(len(texts))]

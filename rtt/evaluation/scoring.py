@@ -7,6 +7,7 @@ import pandas as pd
 from rtt.errors import UserError
 from rtt.judging.rules import check
 from rtt.rubrics import parse_rubrics
+from rtt.tables import rows_of
 
 
 def subset(prompts: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:
@@ -34,7 +35,7 @@ def score_responses(
             todo="score responses with the prompts they were made from",
         )
     rows = []
-    for response in responses.itertuples():
+    for response in rows_of(responses):
         prompt = by_id.loc[response.prompt_id]
         for rubric in parse_rubrics(prompt["rubrics"]):
             strict, loose = check(rubric.kind, rubric.kwargs, response.response, prompt["prompt"])

@@ -16,15 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
-from pandera.typing import DataFrame
 from tqdm import tqdm
 
 from rtt.errors import UserError
 from rtt.rubrics import Rubric, parse_rubrics
-from rtt.tables import Prompts, Responses, Verdicts, check_table
+from rtt.tables import Verdicts, check_table
 
 logger = logging.getLogger(__name__)
 
@@ -115,8 +114,10 @@ def check(kind: str, kwargs: dict[str, Any], response: str, prompt: str = "") ->
     return False, False
 
 
-def judge_responses(responses: DataFrame[Responses], prompts: DataFrame[Prompts]) -> DataFrame[Verdicts]:
-    """One strict verdict, +1 or -1, per (response, rubric), in the order of the responses and their prompts' rubrics.
+def judge_responses(responses: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:
+    """Rows of rtt.tables.Verdicts: one strict verdict, +1 or -1, per (response, rubric).
+
+    They stand in the order of the responses (rtt.tables.Responses) and of their prompts' rubrics (rtt.tables.Prompts).
 
     A checker that raises on one response leaves that verdict missing (NaN), with the exception as the reason; how many
     are missing, and why, is logged as a warning.
@@ -148,7 +149,7 @@ def judge_responses(responses: DataFrame[Responses], prompts: DataFrame[Prompts]
         why = Counter(missing["kind"] + ", " + missing["reason"].str.split(":").str[0])
         listing = "; ".join(f"{count} x {cause}" for cause, count in why.most_common(5))
         logger.warning("%d of %d verdicts by rule are missing: %s", len(missing), len(table), listing)
-    return cast("DataFrame[Verdicts]", table)
+    return table
 
 
 def judge_one(rubric: Rubric, response: str, prompt: str) -> tuple[float, str]:

@@ -23,7 +23,7 @@ from rtt.policy.pretrained import load_policy, load_tokenizer
 from rtt.policy.rollouts import MetricLog, RolloutLog, read_metrics
 from rtt.policy.trainer import RTTGRPOTrainer
 from rtt.relevance.sources import open_relevance
-from rtt.tables import Prompts, Rollouts, read_table, write_table
+from rtt.tables import Prompts, Rollouts, read_table, rows_of, write_table
 from rtt.tracking import Run
 
 ACCURACY = "rubrics/instruction_accuracy"
@@ -128,7 +128,7 @@ def training_set(prompts: pd.DataFrame) -> Dataset:
     return Dataset.from_list(
         [
             {"prompt": [{"role": "user", "content": row.prompt}], "prompt_id": row.prompt_id, "rubrics": row.rubrics}
-            for row in rows.itertuples()
+            for row in rows_of(rows)
         ]
     )
 

@@ -73,7 +73,10 @@ class RTTGRPOTrainer(GRPOTrainer):
         refuse_unproven(config)
         self.arm, self.relevance, self.rollouts = arm, relevance, rollouts
         self.reward = RubricReward(arm)
-        super().__init__(*args, reward_funcs=self.reward, **kwargs)
+        kwargs["reward_funcs"] = self.reward
+        super().__init__(*args, **kwargs)
+        assert config.num_generations is not None  # TRL fills it in
+        self.group_size = config.num_generations
         if self.accelerator.num_processes > 1:
             raise ValueError(
                 f"{self.accelerator.num_processes} processes: token advantages are proven with one process only"
@@ -85,7 +88,7 @@ class RTTGRPOTrainer(GRPOTrainer):
         assert judged is not None  # the parent has just called the reward function
         mask = batch["completion_mask"]
         device = mask.device
-        response_term = response_advantages(judged.rewards, self.num_generations).to(device)
+        response_term = response_advantages(judged.rewards, self.group_size).to(device)
         spans = [
             token_spans(self.processing_class, ids[keep.bool()].tolist(), text)
             for ids, keep, text in zip(batch["completion_ids"], mask, judged.responses, strict=True)
@@ -104,7 +107,7 @@ class RTTGRPOTrainer(GRPOTrainer):
                 judged.verdicts.to(device),
                 judged.valid.to(device),
                 mask,
-                self.num_generations,
+                self.group_size,
                 partition=credit.partition,
                 min_std=credit.min_std,
             )
@@ -127,7 +130,7 @@ class RTTGRPOTrainer(GRPOTrainer):
     ) -> None:
         """Adds this batch's figures to the ones TRL logs."""
         counted = mask.bool()
-        groups = judged.rewards.view(-1, self.num_generations)
+        groups = judged.rewards.view(-1, self.group_size)
         spread = groups.nan_to_num(nan=-1.0)
         passed = (judged.verdicts > 0) & judged.valid
         flipped = (torch.sign(advantages) * torch.sign(response_term)[:, None] < 0)[counted]

@@ -10,6 +10,7 @@ import pandas as pd
 from rtt.config import Labels
 from rtt.errors import UserError
 from rtt.rubrics import parse_rubrics
+from rtt.tables import rows_of
 
 Annotator = Callable[[str, dict, str], list[tuple[int, int]]]
 """(kind, kwargs, response) to the labelled spans."""
@@ -47,7 +48,7 @@ def label_splits(prompts: pd.DataFrame, settings: Labels) -> dict[str, str]:
     names = {"validation": "unseen_topics", "heldout_kinds": "unseen_kinds"}
     return {
         row.prompt_id: names.get(row.split, "development" if row.topic in development else "train")
-        for row in prompts.itertuples()
+        for row in rows_of(prompts)
     }
 
 
@@ -63,14 +64,24 @@ def label_corpus(
 
     Returns:
         Rows of rtt.tables.Labels, and how many pairs were left out because their verdict is missing.
+
+    Raises:
+        UserError: a verdict on a rubric or a response that is not there.
     """
-    by_prompt = prompts.set_index("prompt_id")
     splits = label_splits(prompts[prompts["prompt_id"].isin(responses["prompt_id"])], settings)
-    rubrics = {r.rubric_id: r for text in by_prompt["rubrics"] for r in parse_rubrics(text)}
+    rubrics = {r.rubric_id: r for text in prompts["rubrics"] for r in parse_rubrics(text)}
     texts = responses.set_index("response_id")["response"]
+    for name, found in (("rubric_id", rubrics), ("response_id", texts.index)):
+        unknown = sorted(set(verdicts[name]) - set(found))
+        if unknown:
+            raise UserError(
+                f"{len(unknown)} verdict(s) have an unknown {name}, such as {unknown[0]!r}",
+                where=f"column {name} of the verdicts",
+                todo="label responses with the verdicts and the prompts that belong to them",
+            )
     known = verdicts[verdicts["verdict"].notna()]
     rows = []
-    for verdict in known.itertuples():
+    for verdict in rows_of(known):
         rubric, response = rubrics[verdict.rubric_id], texts[verdict.response_id]
         rows.append(
             {

@@ -11,6 +11,7 @@ from rtt.config import Config, to_dict
 from rtt.provenance import tags
 from rtt.report.tables import accuracies
 from rtt.report.write import read_scores
+from rtt.tables import rows_of
 from rtt.tracking import Tracker, flatten
 
 
@@ -35,14 +36,15 @@ def log_comparison(config: Config, uri: str, *, scores: Sequence[Path], output: 
             f"{arm} seed {seed}",
             {**all_tags, "level": "arm", "arm": str(arm), "seed": str(seed)},
         )
-        for (step, benchmark), part in rows.groupby(["step", "benchmark"], sort=True):
-            figures = {f"eval/{benchmark}/{name}": value for name, value in accuracies(part).items()}
-            run.log_metrics(figures, int(step))
+        for step in sorted(rows["step"].unique()):
+            for benchmark, part in rows[rows["step"] == step].groupby("benchmark"):
+                figures = {f"eval/{benchmark}/{name}": value for name, value in accuracies(part).items()}
+                run.log_metrics(figures, int(step))
         run.finish()
     main = pd.read_csv(output / "tables" / "main.csv")
     comparison = tracker.open("comparison", "comparison", {**all_tags, "level": "comparison"})
     comparison.log_params(flatten(to_dict(config)))
-    for row in main.itertuples():
+    for row in rows_of(main):
         comparison.log_metrics({f"{row.arm}/{row.benchmark}/{row.metric}": row.value}, int(row.step))
     for folder in ("tables", "figures", "report"):
         for path in sorted((output / folder).iterdir()):

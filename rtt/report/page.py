@@ -15,6 +15,7 @@ import yaml
 
 from rtt.errors import UserError
 from rtt.report.tables import BASE, format_value
+from rtt.tables import rows_of
 
 QUESTION = (
     "Does a policy follow more instructions when each verdict is charged to the tokens its rubric is about, than when "
@@ -184,7 +185,7 @@ def answers(rows: pd.DataFrame) -> list[tuple[str, list[str]]]:
         details = [
             f"{row.benchmark}: {_points(row.value)} points, 95 % interval {_points(row.low)} to {_points(row.high)} "
             f"({_p(row.p)}, {row.n} prompts)"
-            for row in pair.itertuples()
+            for row in rows_of(pair)
         ]
         found.append((f"{arm} {', and '.join(parts)}.", details))
     return found
@@ -309,7 +310,7 @@ def _paired_section(paired: pd.DataFrame) -> list[str]:
     for (arm, against), pair in paired.groupby(["arm", "against"], sort=False):
         lines = []
         for benchmark, rows in pair.groupby("benchmark", sort=False):
-            found = {row.metric: row for row in rows.itertuples()}
+            found = {row.metric: row for row in rows_of(rows)}
             cells = []
             for metric in metrics:
                 row = found.get(metric)
@@ -380,7 +381,7 @@ def _described(
         )
     if stem == "comparison":
         rows = main[main["metric"] == "instruction_strict"]
-        bars = [f"{row.benchmark}, {row.arm} {row.value:.1%}" for row in rows.itertuples()]
+        bars = [f"{row.benchmark}, {row.arm} {row.value:.1%}" for row in rows_of(rows)]
         return (
             "Strict instruction accuracy after training, by benchmark.",
             "Bar chart of instruction accuracy: " + "; ".join(bars) + ".",

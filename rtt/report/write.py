@@ -39,10 +39,10 @@ def read_left_out(paths: Sequence[Path]) -> list[str]:
         except (OSError, ValueError) as error:
             raise UserError(f"the list of left-out prompts cannot be read: {error}", where=path) from None
         if listed["left_out"]:
-            names = ", ".join(listed["left_out"])
+            names = listed["left_out"]
             notes.append(
-                f"{listed['benchmark']}: {len(listed['left_out'])} of {listed['kept'] + len(listed['left_out'])} prompts "
-                f"are left out, because their checker lacks its NLTK data ({names})"
+                f"{listed['benchmark']}: {len(names)} of {listed['kept'] + len(names)} prompts are left out, because "
+                f"their checker lacks its NLTK data ({', '.join(names)})"
             )
     return notes
 

@@ -212,7 +212,7 @@ def test_refuses_settings_not_proven_with_token_advantages(tmp_path):
 
 
 def test_damaged_rollout_part_is_an_error(bench):
+    broken = bench.folder / "rollouts.parquet"
+    broken.write_bytes(b"PAR1 cut short")
     with pytest.raises(UserError, match="cannot be read"):
-        broken = bench.folder / "rollouts.parquet"
-        broken.write_bytes(b"PAR1 cut short")
         read_table(broken, Rollouts)
