@@ -12,6 +12,8 @@ rule make_prompts:
     params:
         config=CONFIG,
         settings=section("prompts"),
+    message:
+        "Making the prompts with rubrics"
     shell:
         "rtt prompts" " --config {params.config}" " --output {output.prompts}" " > {log} 2>&1"
 
@@ -27,6 +29,8 @@ rule fetch_benchmark:
     params:
         config=CONFIG,
         source=lambda wildcards: section("sources")["sources"]["benchmarks"][wildcards.source],
+    message:
+        "Fetching the benchmark {wildcards.source}"
     shell:
         "rtt fetch {wildcards.source}" " --config {params.config}" " --output {output}" " > {log} 2>&1"
 
@@ -43,6 +47,8 @@ rule read_benchmark:
     threads: 1
     resources:
         mem_mb=500,
+    message:
+        "Reading the benchmark {wildcards.source}"
     shell:
         "rtt benchmark"
         " --name {wildcards.source}"

@@ -17,6 +17,8 @@ rule evaluate_base:
     params:
         config=CONFIG,
         settings=evaluation_settings,
+    message:
+        "Evaluating the base policy on {wildcards.benchmark}"
     shell:
         "rtt evaluate"
         " --config {params.config}"
@@ -48,6 +50,8 @@ rule evaluate_round:
         config=CONFIG,
         settings=evaluation_settings,
         step=lambda wildcards: int(wildcards.round) * SETTINGS.policy.steps_per_round,
+    message:
+        "Evaluating {wildcards.arm}, seed {wildcards.seed}, round {wildcards.round} on {wildcards.benchmark}"
     shell:
         "rtt evaluate"
         " --config {params.config}"

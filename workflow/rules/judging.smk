@@ -20,6 +20,8 @@ rule sample_responses:
     params:
         config=CONFIG,
         settings=section("labels"),
+    message:
+        "Sampling responses to label"
     shell:
         "rtt responses"
         " --config {params.config}"
@@ -42,6 +44,8 @@ rule judge_responses:
     threads: SETTINGS.discriminator.threads
     resources:
         mem_mb=1000,
+    message:
+        "Judging the responses by rule"
     shell:
         "rtt verdicts"
         " --responses {input.responses}"

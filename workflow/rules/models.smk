@@ -12,6 +12,8 @@ rule fetch_policy:
     params:
         config=CONFIG,
         source=section("sources")["sources"]["policy"],
+    message:
+        "Fetching the policy"
     shell:
         "rtt fetch policy" " --config {params.config}" " --output {output}" " > {log} 2>&1"
 
@@ -27,5 +29,7 @@ rule fetch_nltk:
     params:
         config=CONFIG,
         source=section("sources")["sources"]["nltk"],
+    message:
+        "Fetching NLTK data"
     shell:
         "rtt fetch nltk" " --config {params.config}" " --output {output}" " > {log} 2>&1"

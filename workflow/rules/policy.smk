@@ -29,6 +29,8 @@ rule train_round:
         folder=lambda wildcards, output: os.path.dirname(output.rollouts),
         start=lambda wildcards, input: f"--start {input.start}" if input.start else "",
         discriminator=lambda wildcards, input: (f"--discriminator {input.discriminator}" if input.discriminator else ""),
+    message:
+        "Training {wildcards.arm}, seed {wildcards.seed}, round {wildcards.round}"
     shell:
         "rtt round"
         " --config {params.config}"

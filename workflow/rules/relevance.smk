@@ -18,6 +18,8 @@ rule label_relevance:
     params:
         config=CONFIG,
         settings=section("labels"),
+    message:
+        "Labelling which characters each rubric is about"
     shell:
         "rtt labels"
         " --config {params.config}"
@@ -41,6 +43,8 @@ rule create_experiment:
         config=CONFIG,
         track=TRACK,
         settings=section("tracking"),
+    message:
+        "Making the MLflow experiment"
     shell:
         "rtt experiment" " --config {params.config}" " --track {params.track}" " --output {output}" " > {log} 2>&1"
 
@@ -63,6 +67,8 @@ rule train_discriminator:
         config=CONFIG,
         track=TRACK,
         settings=section("discriminator"),
+    message:
+        "Training the discriminator"
     shell:
         "rtt discriminator"
         " --config {params.config}"

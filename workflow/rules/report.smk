@@ -32,6 +32,8 @@ rule write_report:
             "arms": list(SETTINGS.arms),
         },
         discriminator=lambda wildcards, input: (f"--discriminator {input.discriminator}" if input.discriminator else ""),
+    message:
+        "Writing tables, figures and the report"
     shell:
         "rtt report"
         " --config {params.config}"
@@ -59,6 +61,8 @@ rule log_comparison:
         config=CONFIG,
         track=TRACK,
         results=RESULTS,
+    message:
+        "Logging the comparison to MLflow"
     shell:
         "rtt compare"
         " --config {params.config}"
