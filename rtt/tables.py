@@ -34,6 +34,8 @@ def _is_spans(text: str) -> bool:
         edges = [edge for start, end in spans for edge in (start, end)]
     except (ValueError, TypeError):
         return False
+    if not isinstance(spans, list) or any(type(edge) is not int for edge in edges):
+        return False
     rising = all(a <= b for a, b in pairwise(edges))
     return rising and all(0 <= start < end for start, end in spans)
 
@@ -109,7 +111,9 @@ class Labels(_Table):
 
     @pa.dataframe_check(name="spans_lie_in_the_response")
     def _spans_lie_in_the_response(cls, table: pd.DataFrame) -> pd.Series:
-        ends = table["spans"].map(lambda text: max((end for _, end in json.loads(text)), default=0))
+        ends = table["spans"].map(
+            lambda text: max((end for _, end in json.loads(text)), default=0) if _is_spans(text) else 0
+        )
         return ends <= table["response"].str.len()
 
 
@@ -153,6 +157,29 @@ def rows_of(table: pd.DataFrame) -> Iterator[Any]:
     return table.itertuples(index=False)
 
 
+def _problems(cases: pd.DataFrame) -> list[str]:
+    """One line per problem out of pandera's failure cases, which repeat a dataframe check for every column."""
+    lines = []
+    whole = cases["schema_context"] == "DataFrameSchema"
+    for check, group in cases[whole].groupby("check", sort=False):
+        if check in ("column_in_dataframe", "column_in_schema"):
+            fault = "is missing" if check == "column_in_dataframe" else "is not known"
+            lines += [f"column {name}: it {fault}" for name in group["failure_case"]]
+        else:
+            found = group["index"].dropna().drop_duplicates()
+            lines.append(f"{check} failed for {len(found)} row(s): {_rows(found)}")
+    for (column, rule), group in cases[~whole].groupby(["column", "check"], sort=False):
+        found = group["index"].dropna()
+        place = f" in rows {_rows(found)}" if len(found) else ""
+        example = str(group["failure_case"].iloc[0])[:80]
+        lines.append(f"column {column}: {rule} failed for {len(group)} value(s){place}, such as {example!r}")
+    return lines
+
+
+def _rows(index: pd.Series) -> str:
+    return ", ".join(str(int(i)) for i in index.head(5))
+
+
 def check_table(table: pd.DataFrame, model: type[_Table], where: object) -> pd.DataFrame:
     """Validates lazily, so that one failure lists every problem. Raises UserError naming `where`."""
     if table.empty:
@@ -164,17 +191,8 @@ def check_table(table: pd.DataFrame, model: type[_Table], where: object) -> pd.D
     try:
         return model.validate(table, lazy=True)
     except pa.errors.SchemaErrors as error:
-        cases = error.failure_cases
-        lines = []
-        for (column, check), group in cases.groupby(["column", "check"], dropna=False, sort=False):
-            rows = [str(int(i)) for i in group["index"].dropna().head(5)]
-            example = group["failure_case"].iloc[0]
-            place = f" in rows {', '.join(rows)}" if rows else ""
-            lines.append(
-                f"column {column}: {check} failed for {len(group)} value(s){place}, such as {str(example)[:80]!r}"
-            )
         raise UserError(
-            f"the table {model.__name__} is malformed:\n  " + "\n  ".join(lines),
+            f"the table {model.__name__} is malformed:\n  " + "\n  ".join(_problems(error.failure_cases)),
             where=where,
             todo="correct these rows, or delete the file and run the step that writes it again",
         ) from None
