@@ -12,8 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from rtt.errors import UserError
 
+BASE = "base"
+"""Name of the policy every arm starts from."""
+
+FULL = "full"
+"""Name of the discriminator that the section ``discriminator`` describes."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 
 
 class _Section(BaseModel):
@@ -96,6 +103,8 @@ class Labels(_Section):
 class Discriminator(_Section):
     """Token-level relevance. Released settings: 2 epochs, learning rate 9e-6, batch 256, length 4,096 (4B backbone)."""
 
+    label_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the training prompts whose labels are used, a fixed draw; the threshold's and the test labels stay."""
     layers: int | None = Field(default=6, ge=1)
     """First layers of the backbone that are kept; null keeps all."""
     bidirectional: bool = True
@@ -146,6 +155,10 @@ class Policy(_Section):
     lora: Lora | None = Lora()
     """Null trains all weights."""
     generation: Generation = Generation()
+    diagnostics_every: int = Field(default=4, ge=0)
+    """Steps between measurements of the divergence from the start and of the loss on unrelated text; 0 for none."""
+    dapo_tries: int = Field(default=3, ge=1)
+    """How often at most groups without spread are sampled anew, for the objective ``dapo``."""
     threads: Count = 1
 
     @model_validator(mode="after")
@@ -178,9 +191,21 @@ class Policy(_Section):
 class Credit(_Section):
     """The token term: where relevance comes from and how it becomes an advantage (docs/method.md)."""
 
-    relevance: Literal["discriminator", "rules"] = "discriminator"
-    """Learned, or the exact rule labels (the ceiling)."""
-    partition: Literal["intra_sample", "per_rubric", "pooled", "softmax_share"] = "intra_sample"
+    relevance: Literal["discriminator", "rules", "random", "constant", "contrast"] = "discriminator"
+    """Learned; the exact rule labels (the ceiling); drawn at random; the same everywhere; the policy's own
+    log-probability with a rubric in the prompt against without it."""
+    discriminator: str = FULL
+    """Which discriminator: ``full`` or a name under ``discriminator_variants``."""
+    flip_share: Share = 0.0
+    """Share of tokens whose relevance w is turned into 1 - w, drawn at random: a relevance with known errors."""
+    temperature: float = Field(default=1.0, gt=0)
+    """τ of ``contrast``: w = sigmoid(τ·(δ - bias)). CoRT's own value is not known to us."""
+    bias: float = 0.0
+    """b of ``contrast``."""
+    partition: Literal["intra_sample", "per_rubric", "pooled", "softmax_share", "intra_sample_released"] = (
+        "intra_sample"
+    )
+    """What token rewards are standardised over; the last reproduces the released code's mixed-up axes."""
     rule: Literal["add", "mix"] = "add"
     weight: Share = 0.5
     """λ (paper: 0.5)."""
@@ -188,12 +213,79 @@ class Credit(_Section):
     """Deviation below which a partition contributes 0; the paper is silent, 0 is the literal formula."""
 
 
+class Cort(_Section):
+    """CoRT (arXiv 2607.25659): the response-level advantage reweighted by the policy's own contrast, no discriminator.
+
+    Its form is published; the values of its coefficients are not known to us, so the defaults are ours.
+    """
+
+    eta: float = Field(default=1.0, ge=0, le=2)
+    """η; above 2 a weight could become negative."""
+    temperature: float = Field(default=1.0, gt=0)
+    """τ."""
+    bias: float = 0.0
+    """b."""
+    ramp_steps: int = Field(default=8, ge=0)
+    """Optimiser steps over which λ_k rises smoothly from 0 to 1; 0 starts at 1."""
+
+
+class Papo(_Section):
+    """PAPO, also RDAN (arXiv 2603.26535): outcome and quality standardised apart, quality among the passing alone."""
+
+    quality_weight: float = Field(default=1.0, ge=0)
+    """q."""
+    quality_kinds: tuple[str, ...] = Field(min_length=1)
+    """Rubric kinds that count as soft quality, as judged rubrics do in the paper; all others are the outcome."""
+
+
 class Arm(_Section):
+    method: Literal["grpo", "sft", "dpo"] = "grpo"
+    """Learning from what the policy samples as it learns; or from responses sampled once from the start: the best of
+    each prompt (``sft``), the best against the worst (``dpo``)."""
     reward: Literal["csr", "aon", "mix"] = "csr"
     beta: Share = 0.5
     """Share of all-or-nothing in the reward ``mix``."""
+    objective: Literal["grpo", "dr_grpo", "dapo"] = "grpo"
+    """``dr_grpo``: no division by deviation or length; ``dapo``: mean over all tokens, and groups without spread in
+    their rewards are sampled anew from other prompts."""
     credit: Credit | None = None
     """Null leaves the response-level advantage alone."""
+    cort: Cort | None = None
+    papo: Papo | None = None
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(default=None, min_length=1)
+    """Null takes the study's."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Null takes the policy's."""
+
+    @model_validator(mode="after")
+    def _one_peer(self) -> Arm:
+        chosen = [name for name in ("credit", "cort", "papo") if getattr(self, name) is not None]
+        if len(chosen) > 1:
+            raise ValueError(f"an arm has at most one of credit, cort and papo; this one has {' and '.join(chosen)}")
+        if self.method != "grpo" and (chosen or self.objective != "grpo"):
+            raise ValueError(f"method {self.method} takes no {chosen[0] if chosen else 'objective'}; leave it out")
+        if self.seeds is not None and len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds names one twice: {list(self.seeds)}")
+        return self
+
+    @property
+    def contrasts(self) -> bool:
+        """Whether the policy is asked again with a rubric taken out of the prompt."""
+        return self.cort is not None or (self.credit is not None and self.credit.relevance == "contrast")
+
+
+class Offline(_Section):
+    """Responses of the start policy, judged once, that the methods sft and dpo learn from."""
+
+    prompts: Count | None = None
+    """Prompts of the split train; null is as many as a grpo arm samples in all its steps."""
+    samples: int = Field(default=8, ge=2)
+    """Responses sampled per prompt."""
+    seed: int = Field(default=0, ge=0)
+    batch_size: Count = 8
+    """Examples (sft) or pairs (dpo) per optimiser step."""
+    dpo_beta: float = Field(default=0.1, gt=0)
+    """β of DPO (TRL's default)."""
 
 
 class Benchmark(_Section):
@@ -236,9 +328,17 @@ class Config(_Section):
     prompts: Prompts
     labels: Labels = Labels()
     discriminator: Discriminator = Discriminator()
+    discriminator_variants: dict[Name, Discriminator] = {}
+    """Further discriminators by name; what one leaves out is as in ``discriminator``."""
     policy: Policy = Policy()
-    arms: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], Arm] = Field(min_length=1)
+    offline: Offline = Offline()
+    arms: dict[Name, Arm] = Field(min_length=1)
+    """An arm may name another as its ``parent``: what it leaves out is as there."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
+    tables: dict[Name, tuple[str, ...]] = {}
+    """Arms of each table, in order; those after the first are compared with it. Empty is one table ``main`` of all."""
+    headline: tuple[str, str] | None = None
+    """The two arms the study is about: the second is the baseline of the first."""
     evaluation: Evaluation
     tracking: Tracking = Tracking()
 
@@ -246,22 +346,92 @@ class Config(_Section):
     def _consistent(self) -> Config:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds names one twice: {list(self.seeds)}")
-        if "base" in self.arms:
+        if BASE in self.arms:
             raise ValueError("arms.base: the name base is taken by the start of every arm; choose another")
+        if FULL in self.discriminator_variants:
+            raise ValueError("discriminator_variants.full: the name full is taken by `discriminator`; choose another")
+        for name, arm in self.arms.items():
+            if arm.credit is not None and arm.credit.discriminator not in (FULL, *self.discriminator_variants):
+                raise ValueError(
+                    f"arms.{name}.credit.discriminator: no discriminator is called {arm.credit.discriminator!r}; "
+                    f"there are {[FULL, *self.discriminator_variants]}"
+                )
+        for key, names in {**self.tables, "headline": self.headline or ()}.items():
+            for name in names:
+                if name not in (BASE, *self.arms):
+                    place = key if key == "headline" else f"tables.{key}"
+                    raise ValueError(f"{place}: no arm is called {name!r}; there are {[BASE, *self.arms]}")
         known = {"validation", "heldout_topics", "heldout_kinds", *self.sources.benchmarks}
         for name in self.evaluation.benchmarks:
             if name not in known:
                 raise ValueError(f"evaluation.benchmarks.{name}: no such split or benchmark; there are {sorted(known)}")
         return self
 
-    def needs_discriminator(self) -> bool:
-        return any(arm.credit is not None and arm.credit.relevance == "discriminator" for arm in self.arms.values())
+    def runs(self) -> list[tuple[str, int]]:
+        """Every (arm, seed) to train, arm by arm."""
+        return [(name, seed) for name, arm in self.arms.items() for seed in arm.seeds or self.seeds]
+
+    def discriminators(self) -> dict[str, Discriminator]:
+        """The discriminators some arm learns from, by name."""
+        known = {FULL: self.discriminator, **self.discriminator_variants}
+        used = {
+            arm.credit.discriminator
+            for arm in self.arms.values()
+            if arm.credit is not None and arm.credit.relevance == "discriminator"
+        }
+        return {name: section for name, section in known.items() if name in used}
+
+    def table_arms(self) -> dict[str, tuple[str, ...]]:
+        """Arms of each table, in order."""
+        return self.tables or {"main": (BASE, *self.arms)}
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` laid over `below`, mapping by mapping; everything else in `above` replaces what is below."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        merged[key] = _merged(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _with_parent(name: str, arms: Mapping[str, Any], children: tuple[str, ...] = ()) -> Any:
+    """An arm with what its parent has and it leaves out. Raises UserError for a parent that is not there, or a ring."""
+    arm = arms[name]
+    if not isinstance(arm, Mapping) or "parent" not in arm:
+        return arm
+    parent, own = arm["parent"], {key: value for key, value in arm.items() if key != "parent"}
+    key = f"arms.{name}.parent"
+    if parent not in arms:
+        raise UserError(f"{key}: no arm is called {parent!r}", where=key, todo=f"name one of {list(arms)}")
+    if parent in (name, *children):
+        raise UserError(f"{key}: {parent} descends from {name}", where=key, todo="let one of them have no parent")
+    above = _with_parent(parent, arms, (*children, name))
+    return _merged(above, own) if isinstance(above, Mapping) else own
+
+
+def _resolved(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with the base file below them, and every arm and discriminator with what it takes from another."""
+    whole = dict(values)
+    if "base" in whole:
+        base = _read_mapping(Path(str(whole.pop("base"))))
+        whole = _merged(_resolved(base), whole)
+    arms = whole.get("arms")
+    if isinstance(arms, Mapping):
+        whole["arms"] = {name: _with_parent(name, arms) for name in arms}
+    variants = whole.get("discriminator_variants")
+    if isinstance(variants, Mapping) and isinstance(whole.get("discriminator", {}), Mapping):
+        below = whole.get("discriminator", {})
+        whole["discriminator_variants"] = {
+            name: _merged(below, own) if isinstance(own, Mapping) else own for name, own in variants.items()
+        }
+    return whole
 
 
 def parse_config(values: Mapping[str, Any], where: object) -> Config:
     """Raises UserError that lists every wrong key with its full name."""
     try:
-        return Config.model_validate(values)
+        return Config.model_validate(_resolved(values))
     except ValidationError as error:
         lines = []
         for problem in error.errors():
@@ -279,17 +449,22 @@ def parse_config(values: Mapping[str, Any], where: object) -> Config:
 
 
 def load_config(path: Path) -> Config:
+    """The configuration in a file. Raises UserError for a file that cannot be read, and as parse_config does."""
+    return parse_config(_read_mapping(path), path)
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise UserError(
-            "the configuration is not there", where=path, todo="name an existing file with --config"
+            "the configuration is not there", where=path, todo="name an existing file; paths count from here"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"the configuration is not YAML: {error}", where=path, todo="correct the file") from None
     if not isinstance(values, dict):
         raise UserError("the configuration is not a mapping of keys", where=path, todo="see config/config.yaml")
-    return parse_config(values, path)
+    return values
 
 
 def to_dict(section: BaseModel) -> dict[str, Any]:
