@@ -183,7 +183,7 @@ def test_write_that_breaks_off_leaves_the_old_file_and_no_partial(tmp_path: Path
 def test_rename_that_fails_leaves_no_partial(tmp_path: Path):
     taken = tmp_path / "table.parquet"
     taken.mkdir()
-    with pytest.raises(OSError, match="table.parquet"):
+    with pytest.raises(OSError, match=r"table\.parquet"):
         write_table(PROMPTS, Prompts, taken)
     assert list(tmp_path.iterdir()) == [taken]
 
