@@ -37,8 +37,12 @@ def _copy_config(config: Any, output: Path) -> None:
 def _write_json(values: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
-    partial.replace(path)
+    try:
+        partial.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _say(text: str) -> None:
@@ -261,7 +265,9 @@ def round_(arguments: argparse.Namespace) -> None:
     if arguments.track and arm in config.arms:
         tracker = Tracker(arguments.track, config.tracking.experiment)
         all_tags = {**tags(to_dict(config), arguments.prompts), "arm": arm, "seed": str(seed)}
-        parent = tracker.find_or_open(f"{arm}/seed_{seed}", f"{arm} seed {seed}", {**all_tags, "level": "arm"})
+        # The first round begins the arm anew: MLflow lets no parameter of the earlier parent change.
+        open_parent = tracker.open if number == 1 else tracker.find_or_open
+        parent = open_parent(f"{arm}/seed_{seed}", f"{arm} seed {seed}", {**all_tags, "level": "arm"})
         if number == 1:
             parent.log_params(
                 {"arm": arm, "seed": seed, **flatten(to_dict(config.policy)), **flatten(to_dict(config.arms[arm]))}
@@ -316,6 +322,12 @@ def evaluate(arguments: argparse.Namespace) -> None:
     use_nltk_data(arguments.nltk)
     settings = config.evaluation.benchmarks[name]
     table = read_table(arguments.prompts, Prompts)
+    if name not in set(table["split"]):
+        raise UserError(
+            f"no prompt has the split {name}",
+            where=arguments.prompts,
+            todo=f"give the table that has it; this one has {', '.join(sorted(set(table['split'])))}",
+        )
     chosen = subset(table[table["split"] == name], settings.limit, config.evaluation.seed)
     torch.set_num_threads(config.evaluation.threads)
     model, tokenizer = open_policy(arguments.policy, arguments.checkpoint)

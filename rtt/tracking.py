@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+
+from rtt.errors import UserError
 
 _log = logging.getLogger(__name__)
 
@@ -50,8 +53,9 @@ def _metric_name(name: str) -> str:
 
 
 class MlflowRun:
-    """A run in MLflow. A server that does not answer costs figures in MLflow, never the training: the figures also
-    stand in metrics.jsonl, and those that could not be sent are sent with the next ones."""
+    """A run in MLflow. A server that stops answering costs figures in MLflow, never the training: the figures also
+    stand in metrics.jsonl, and those that could not be sent are sent with the next ones. Anything else that could not
+    be sent is lost with a warning."""
 
     def __init__(self, client: Any, run_id: str) -> None:
         self.client, self.run_id = client, run_id
@@ -78,15 +82,21 @@ class MlflowRun:
 
         params = [Param(name, str(value)[:6000]) for name, value in values.items()]
         for first in range(0, len(params), 100):
-            self.client.log_batch(self.run_id, params=params[first : first + 100])
+            self._try("the parameters", self.client.log_batch, self.run_id, params=params[first : first + 100])
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        self.client.log_artifact(self.run_id, str(path), folder)
+        self._try(f"the file {path}", self.client.log_artifact, self.run_id, str(path), folder)
 
     def finish(self, status: str = "FINISHED") -> None:
         if self.waiting:
             self.log_metrics({}, 0)
-        self.client.set_terminated(self.run_id, status)
+        self._try(f"the status {status}", self.client.set_terminated, self.run_id, status)
+
+    def _try(self, what: str, send: Callable[..., Any], *values: Any, **named: Any) -> None:
+        try:
+            send(*values, **named)
+        except Exception as error:  # of the same many types
+            _log.warning("MLflow did not take %s of run %s: %s", what, self.run_id, error)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -114,27 +124,50 @@ class Tracker:
         from mlflow import MlflowClient
 
         self.uri, self.name = uri, experiment
-        self.client = MlflowClient(tracking_uri=uri)
+        with self._answering():
+            self.client = MlflowClient(tracking_uri=uri)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Makes one UserError of the many types a tracking URI that leads nowhere raises."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"MLflow cannot be used: {cause}",
+                where=self.uri,
+                todo="correct the tracking URI or start its server; a step without --track runs without MLflow",
+            ) from error
 
     def create_experiment(self, artifacts: Path | None = None) -> str:
-        """Makes database and experiment unless they are there; returns the experiment's id."""
-        found = self.client.get_experiment_by_name(self.name)
-        if found is not None:
-            if found.lifecycle_stage == "deleted":
-                self.client.restore_experiment(found.experiment_id)
-            return found.experiment_id
-        return self.client.create_experiment(
-            self.name, artifact_location=artifacts.resolve().as_uri() if artifacts else None
-        )
+        """Makes database and experiment unless they are there; returns the experiment's id.
+
+        Raises:
+            UserError: MLflow does not answer, as for every method here.
+        """
+        with self._answering():
+            found = self.client.get_experiment_by_name(self.name)
+            if found is not None:
+                if found.lifecycle_stage == "deleted":
+                    self.client.restore_experiment(found.experiment_id)
+                return found.experiment_id
+            return self.client.create_experiment(
+                self.name, artifact_location=artifacts.resolve().as_uri() if artifacts else None
+            )
 
     def _find(self, key: str) -> list[Any]:
         experiment = self.create_experiment()
-        return self.client.search_runs([experiment], f"tags.`{KEY}` = '{key}'")
+        with self._answering():
+            return self.client.search_runs([experiment], f"tags.`{KEY}` = '{key}'")
 
     def open(self, key: str, name: str, tags: Mapping[str, str], parent: str | None = None) -> MlflowRun:
         """A new run for `key`; an earlier one, left by the same step, is deleted."""
         for earlier in self._find(key):
-            self.client.delete_run(earlier.info.run_id)
+            with self._answering():
+                self.client.delete_run(earlier.info.run_id)
         return self._create(key, name, tags, parent)
 
     def find_or_open(self, key: str, name: str, tags: Mapping[str, str]) -> MlflowRun:
@@ -146,5 +179,7 @@ class Tracker:
         all_tags = {**tags, KEY: key, "mlflow.runName": name}
         if parent:
             all_tags["mlflow.parentRunId"] = parent
-        run = self.client.create_run(self.create_experiment(), tags=all_tags, run_name=name)
+        experiment = self.create_experiment()
+        with self._answering():
+            run = self.client.create_run(experiment, tags=all_tags, run_name=name)
         return MlflowRun(self.client, run.info.run_id)

@@ -1,0 +1,197 @@
+"""MLflow: the same step done again replaces its run, and a server that stops answering never stops a step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rtt.errors import UserError
+from rtt.tracking import KEY, NoRun, Tracker, flatten
+
+NOBODY = "http://127.0.0.1:9"  # the discard port, on which nobody listens
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """URI of one database for the module: making the tables takes seconds."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+    Tracker(uri, "first").create_experiment()
+    return uri
+
+
+@pytest.fixture
+def tracker(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Tracker:
+    """An experiment of this test's own."""
+    tracker = Tracker(database, request.node.name)
+    tracker.create_experiment(tmp_path / "artifacts")
+    return tracker
+
+
+@pytest.fixture(autouse=True)
+def no_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+def keys(tracker: Tracker) -> list[str]:
+    runs = tracker.client.search_runs([tracker.create_experiment()])
+    return sorted(run.data.tags[KEY] for run in runs)
+
+
+def history(tracker: Tracker, run_id: str, name: str) -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in tracker.client.get_metric_history(run_id, name)]
+
+
+def unanswered(run: Any, call: Callable[[], None]) -> None:
+    """`call` while the run's server does not answer."""
+    client, run.client = run.client, Tracker(NOBODY, "x").client
+    try:
+        call()
+    finally:
+        run.client = client
+
+
+def test_experiment_is_made_once(database, tmp_path):
+    first = Tracker(database, "once").create_experiment(tmp_path / "artifacts")
+    second = Tracker(database, "once").create_experiment(tmp_path / "elsewhere")
+    assert first == second
+    client = Tracker(database, "once").client
+    assert [found.name for found in client.search_experiments()].count("once") == 1
+    assert client.get_experiment(first).artifact_location == (tmp_path / "artifacts").as_uri()
+
+
+def test_deleted_experiment_comes_back(database):
+    tracker = Tracker(database, "deleted")
+    identifier = tracker.create_experiment()
+    tracker.client.delete_experiment(identifier)
+    assert Tracker(database, "deleted").create_experiment() == identifier
+    assert tracker.client.get_experiment(identifier).lifecycle_stage == "active"
+
+
+def test_step_done_again_replaces_its_run_alone(tracker):
+    other = tracker.open("arm/seed_1", "other", {})
+    first = tracker.open("arm/seed_0", "first", {})
+    second = tracker.open("arm/seed_0", "second", {})
+    assert keys(tracker) == ["arm/seed_0", "arm/seed_1"]
+    stages = [tracker.client.get_run(run.run_id).info.lifecycle_stage for run in (other, first, second)]
+    assert stages == ["active", "deleted", "active"]
+
+
+def test_parent_is_found_again_and_made_when_absent(tracker):
+    parent = tracker.find_or_open("arm/seed_0", "arm", {"arm": "rtt"})
+    assert tracker.find_or_open("arm/seed_0", "arm", {}).run_id == parent.run_id
+    assert tracker.find_or_open("arm/seed_1", "arm", {}).run_id != parent.run_id
+    assert tracker.client.get_run(parent.run_id).data.tags["arm"] == "rtt"
+
+
+def test_child_names_its_parent(tracker):
+    parent = tracker.open("arm/seed_0", "arm", {})
+    child = tracker.open("arm/seed_0/round_1", "round", {"level": "round"}, parent.run_id)
+    tags = tracker.client.get_run(child.run_id).data.tags
+    assert tags["mlflow.parentRunId"] == parent.run_id
+    assert (tags["level"], tags["mlflow.runName"], tags[KEY]) == ("round", "round", "arm/seed_0/round_1")
+    assert "mlflow.parentRunId" not in tracker.client.get_run(parent.run_id).data.tags
+
+
+def test_metric_names_lose_what_mlflow_refuses(tracker):
+    run = tracker.open("run", "run", {})
+    run.log_metrics({"train/kl (mean, λ=0.5)": 1.0, "eval/ifbench:strict": 2.0}, 3)
+    metrics = tracker.client.get_run(run.run_id).data.metrics
+    assert metrics == {"train/kl _mean_ λ_0.5_": 1.0, "eval/ifbench:strict": 2.0}
+
+
+def test_nan_is_left_out_and_zero_is_not(tracker):
+    run = tracker.open("run", "run", {})
+    run.log_metrics({"a": float("nan"), "b": 0.0}, 1)
+    assert tracker.client.get_run(run.run_id).data.metrics == {"b": 0.0}
+
+
+def test_more_metrics_than_one_request_takes_arrive(tracker):
+    run = tracker.open("run", "run", {})
+    run.log_metrics({f"m{number}": float(number) for number in range(1001)}, 1)
+    assert tracker.client.get_run(run.run_id).data.metrics["m1000"] == 1000.0
+
+
+def test_more_parameters_than_one_request_takes_arrive(tracker):
+    run = tracker.open("run", "run", {})
+    run.log_params({f"p{number}": number for number in range(101)} | {"long": "x" * 7000})
+    params = tracker.client.get_run(run.run_id).data.params
+    assert len(params) == 102
+    assert (params["p100"], params["long"]) == ("100", "x" * 6000)
+
+
+def test_figures_are_kept_while_the_server_does_not_answer_and_sent_with_the_next(tracker, caplog):
+    run = tracker.open("run", "run", {})
+    run.log_metrics({"loss": 1.0}, 1)
+    with caplog.at_level(logging.WARNING):
+        unanswered(run, lambda: run.log_metrics({"loss": 2.0}, 2))
+    assert "MLflow did not take the figures of step 2, they are kept for later" in caplog.text
+    assert history(tracker, run.run_id, "loss") == [(1, 1.0)]
+    run.log_metrics({"loss": 3.0}, 3)
+    assert history(tracker, run.run_id, "loss") == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert run.waiting == []
+
+
+def test_figures_still_kept_are_sent_at_the_end(tracker):
+    run = tracker.open("run", "run", {})
+    unanswered(run, lambda: run.log_metrics({"loss": 2.0}, 2))
+    run.finish()
+    assert history(tracker, run.run_id, "loss") == [(2, 2.0)]
+    assert tracker.client.get_run(run.run_id).info.status == "FINISHED"
+
+
+def test_server_that_stops_answering_never_stops_a_step(tracker, tmp_path, caplog):
+    run = tracker.open("run", "run", {})
+    (tmp_path / "table.csv").write_text("a\n")
+
+    def everything() -> None:
+        run.log_params({"a": 1})
+        run.log_metrics({"loss": 1.0}, 1)
+        run.log_artifact(tmp_path / "table.csv")
+        run.finish()
+
+    with caplog.at_level(logging.WARNING):
+        unanswered(run, everything)
+    for lost in ("the parameters", "the figures of step 1", f"the file {tmp_path}/table.csv", "the status FINISHED"):
+        assert f"MLflow did not take {lost}" in caplog.text
+
+
+def test_artifact_lands_in_its_folder(tracker, tmp_path):
+    run = tracker.open("run", "run", {})
+    (tmp_path / "table.csv").write_text("a\n")
+    run.log_artifact(tmp_path / "table.csv", "tables")
+    assert [file.path for file in tracker.client.list_artifacts(run.run_id, "tables")] == ["tables/table.csv"]
+    assert (tmp_path / "artifacts" / run.run_id / "artifacts" / "tables" / "table.csv").read_text() == "a\n"
+
+
+def test_failed_run_is_marked_so(tracker):
+    run = tracker.open("run", "run", {})
+    run.finish("FAILED")
+    assert tracker.client.get_run(run.run_id).info.status == "FAILED"
+
+
+@pytest.mark.parametrize("uri", [NOBODY, "sqlite:", "telegraph://office"])
+def test_uri_that_leads_nowhere_is_refused_by_name(uri):
+    with pytest.raises(UserError, match="MLflow cannot be used: .") as caught:
+        Tracker(uri, "x").open("run", "run", {})
+    assert caught.value.where == uri
+    assert "correct the tracking URI" in caught.value.todo
+
+
+def test_run_nobody_records_accepts_everything(tmp_path):
+    run = NoRun()
+    run.log_metrics({"a": float("nan"), "": 1.0}, -1)
+    run.log_params({"a": object()})
+    run.log_artifact(tmp_path / "absent", "folder")
+    run.finish("FAILED")
+    assert run.run_id == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nested_keys_are_joined_with_dots():
+    nested = {"policy": {"lora": {"rank": 4}, "beta": 0.0}, "seeds": [0, 1], "empty": {}}
+    assert flatten(nested) == {"policy.lora.rank": 4, "policy.beta": 0.0, "seeds": [0, 1]}
+    assert flatten({"a": 1}, "x.") == {"x.a": 1}
