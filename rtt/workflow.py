@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import subprocess
 import sys
 import time
@@ -32,9 +33,7 @@ def _only_one(results: Path) -> Iterator[None]:
                 where=results,
                 todo="wait for it, or give this one another folder under results",
             ) from None
-        # Steps inherit the lock, so that one which outlives a killed run still keeps others away.
-        import os
-
+        # Snakemake inherits the lock, so that it still keeps others away when it outlives a killed `rtt run`.
         os.set_inheritable(file.fileno(), True)
         yield
 

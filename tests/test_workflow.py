@@ -1,0 +1,122 @@
+"""`rtt run`: one run at a time on the same results, and where they are at the end."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rtt.config import load_config
+from rtt.errors import UserError
+from rtt.workflow import run_workflow, summary
+
+SMOKE = Path(__file__).parents[1] / "config" / "smoke.yaml"
+TABLE = "arm   instruction accuracy\nbase  31.2\n"
+WORKS = f"""
+rule all:
+    output: "made/tables/main.txt"
+    run:
+        with open(output[0], "w") as file:
+            file.write({TABLE!r})
+"""
+FAILS = """
+rule all:
+    output: "made/tables/main.txt"
+    shell: "exit 3"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A configuration whose results lie in the working directory, a temporary one."""
+    monkeypatch.chdir(tmp_path)
+    values = yaml.safe_load(SMOKE.read_text())
+    values["results"] = "made"
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_finished_run_prints_the_table_and_where_everything_is(config, tmp_path, capfd):
+    (tmp_path / "Snakefile").write_text(WORKS)
+    assert run_workflow(config, "1", []) == 0
+    printed = capfd.readouterr().out
+    assert TABLE.rstrip() in printed
+    for place in ("made/tables/main.csv", "made/figures/learning_curves.svg", "made/report/index.html"):
+        assert place in printed
+
+
+def test_failed_run_has_a_status_and_says_where_to_look(config, tmp_path, capfd):
+    (tmp_path / "Snakefile").write_text(FAILS)
+    assert run_workflow(config, "1", []) != 0
+    printed = capfd.readouterr()
+    assert "error: the workflow stopped; what was finished is kept" in printed.err
+    assert "where: made/logs" in printed.err
+    assert "main.csv" not in printed.out
+
+
+def test_further_arguments_reach_snakemake(config, tmp_path, capfd):
+    (tmp_path / "Snakefile").write_text(WORKS)
+    assert run_workflow(config, "1", ["--dry-run"]) == 0
+    assert not (tmp_path / "made" / "tables").exists()
+    assert "main.csv" not in capfd.readouterr().out
+
+
+def test_second_run_on_the_same_results_is_refused(config, tmp_path):
+    (tmp_path / "Snakefile").write_text(WORKS)
+    (tmp_path / "made").mkdir()
+    with (tmp_path / "made" / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another run is writing to these results") as caught:
+            run_workflow(config, "1", [])
+    assert caught.value.where == "made"
+    assert not (tmp_path / "made" / "tables").exists()
+
+
+def test_killed_run_leaves_no_lock_behind(config, tmp_path):
+    (tmp_path / "Snakefile").write_text(WORKS)
+    (tmp_path / "made").mkdir()
+    hold = "import fcntl, time; held = open('made/.lock', 'w'); fcntl.flock(held, fcntl.LOCK_EX); print(1, flush=True)"
+    with subprocess.Popen([sys.executable, "-c", f"{hold}; time.sleep(60)"], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"1\n"
+        with pytest.raises(UserError, match="another run"):
+            run_workflow(config, "1", ["--dry-run"])
+        holder.kill()
+    assert run_workflow(config, "1", ["--dry-run"]) == 0
+
+
+def test_snakemake_that_outlives_a_killed_run_keeps_others_away(config, tmp_path):
+    (tmp_path / "Snakefile").write_text('rule all:\n    shell: "touch started; sleep 60"\n')
+    command = [sys.executable, "-m", "rtt.cli", "run", "--config", str(config), "--cores", "1"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "started").exists():
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.kill()
+    try:
+        with pytest.raises(UserError, match="another run"):
+            run_workflow(config, "1", ["--dry-run"])
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_summary_gives_the_discriminators_figures_and_none_for_a_missing_one(config, tmp_path):
+    (tmp_path / "made" / "tables").mkdir(parents=True)
+    (tmp_path / "made" / "tables" / "main.txt").write_text(TABLE)
+    assert "discriminator" not in summary(load_config(config), 60)
+    (tmp_path / "made" / "discriminator").mkdir()
+    quality = {"sets": {"unseen_topics": {"auprc": 0.7512}, "unseen_kinds": {"auprc": None}}, "train_seconds": 42.4}
+    (tmp_path / "made" / "discriminator" / "metrics.json").write_text(json.dumps(quality))
+    text = summary(load_config(config), 90)
+    assert "discriminator, AUPRC: unseen_topics 0.751, unseen_kinds none; trained in 42 s" in text
+    assert text.endswith("done in 1.5 minutes")
