@@ -32,8 +32,8 @@ def response_advantages(rewards: torch.Tensor, group_size: int, eps: float = 1e-
     """
     rewards = as_floating(rewards)
     require_dims("rewards", rewards, 1)
-    _require_groups(len(rewards), group_size)
-    _require_at_least_zero(eps=eps)
+    require_groups(len(rewards), group_size)
+    require_at_least_zero(eps=eps)
     # one rubric, one token: a reward is a verdict that needs no relevance
     values, rows = rewards.detach().clone()[:, None, None], ~rewards.isnan()[:, None]
     return _standardise_(values, rows, torch.ones_like(rows), group_size, eps, correction=1)[:, 0, 0]
@@ -95,8 +95,8 @@ def token_advantages(
     n_rows, n_rubrics, n_tokens = relevance.shape
     require_shape("verdicts", verdicts, (n_rows, n_rubrics), "relevance", relevance)
     require_shape("completion_mask", tokens, (n_rows, n_tokens), "relevance", relevance)
-    _require_groups(n_rows, group_size)
-    _require_at_least_zero(eps=eps, min_std=min_std)
+    require_groups(n_rows, group_size)
+    require_at_least_zero(eps=eps, min_std=min_std)
     if relevance.numel() == 0:
         return relevance.new_zeros(n_rows, n_tokens)
 
@@ -220,12 +220,12 @@ def _share_by_relevance(scores: torch.Tensor, relevance: torch.Tensor, valid: to
     return share.mul_(scores[:, :, None]).sum(dim=1) / total
 
 
-def _require_groups(n_rows: int, group_size: int) -> None:
+def require_groups(n_rows: int, group_size: int) -> None:
     if group_size < 1 or n_rows % group_size:
         raise ValueError(f"{n_rows} rows are not a multiple of group_size {group_size}")
 
 
-def _require_at_least_zero(**numbers: float) -> None:
+def require_at_least_zero(**numbers: float) -> None:
     for name, number in numbers.items():
         if not number >= 0:
             raise ValueError(f"{name} must be at least 0, it is {number}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,9 @@ _SENTENCES_HINTS = (
 )
 _SHORT_HINTS = ("Keep it short.", "Be brief.", "A short answer is enough.", "Make it brief.")
 _LEADS = ("Follow these rules:", "Please mind the following:", "Requirements:", "Keep to these points:")
+
+_MARKER = r"[^\S\n]*(?:[-*+•]|\d+[.)])?[^\S\n]*"  # of a list line; it may be missing
+_NUMBER = re.compile(r"([^\S\n]*)(\d+)([.)][^\S\n])")
 
 
 @dataclass(frozen=True)
@@ -240,6 +244,82 @@ def _write_prompt(rng: random.Random, topic: Topic, rubrics: list[Rubric]) -> st
     marks = ["- " if style == "dashes" else f"{k}. " for k in range(1, len(criteria) + 1)]
     lines = [mark + text for mark, text in zip(marks, criteria, strict=True)]
     return "\n".join([task, "", rng.choice(_LEADS), *lines])
+
+
+def without_rubrics(prompt: str, texts: Sequence[str]) -> str:
+    """`prompt` without these criteria, as it would have been written had they never been in it.
+
+    Every place a text stands in goes, with a full stop, comma or semicolon right after it where the text itself ends
+    without a mark. Then what is left is tidied there and nowhere else: white space around the place, a list line of
+    which only the marker is left, the numbers of a numbered list after a line that went, and, of the leads that made
+    prompts have ("Follow these rules:" and so on), one with no criterion left under it.
+
+    Args:
+        prompt: the user's message; the texts stand in it word for word, as in made prompts.
+        texts: criteria; none leaves the prompt as it is.
+
+    Returns:
+        The rest, without white space at either end; empty if the prompt held nothing else.
+
+    Raises:
+        UserError: a text does not stand in the prompt, or is blank.
+    """
+    if not texts:
+        return prompt
+    for text in texts:
+        if not text.strip() or not re.search(_standing(text), prompt):
+            raise UserError(
+                f"the criterion {text!r} does not stand in its prompt, so it cannot be taken out of it",
+                where=f"the prompt {prompt[:80]!r}",
+                todo="write the rubric's text into the prompt word for word, or use no arm that contrasts the two",
+            )
+    hole = next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in prompt)  # stands for what went
+    longest_first = sorted(set(texts), key=len, reverse=True)  # one text may be the beginning of another
+    cut = re.sub("|".join(_standing(text) for text in longest_first), hole, prompt)
+    leads = "|".join(map(re.escape, _LEADS))
+    below = rf"(?:\s*{_MARKER}{hole})+"
+    over = rf"(?=\s*\Z|[^\S\n]*\n[^\S\n]*\n(?!{_MARKER}\S?{hole}|\s*(?:[-*+•]|\d+[.)])\s))"
+    cut = re.sub(rf"(?:{leads}){below}{over}", hole, cut)
+    return _tidied(cut, hole)
+
+
+def _standing(text: str) -> str:
+    """A pattern for the places where a text stands on its own: "Use tea" does not stand in "Use teaspoons"."""
+    text = text.strip()
+    before = r"(?<!\w)" if re.match(r"\w", text) else ""
+    after = r"(?!\w)" if re.search(r"\w\Z", text) else ""
+    mark = "" if text[-1] in ".!?:;," else r"(?:[.,;](?!\w))?"
+    return before + re.escape(text) + after + mark
+
+
+def _tidied(text: str, hole: str) -> str:
+    """`text` without its holes, and without what they leave dangling."""
+    kept: list[str] = []
+    gone = 0  # numbered lines that went from the list the line is in
+    after_gap = False
+    for line in text.split("\n"):
+        number = _NUMBER.match(line)
+        if number is None and line.strip() and not line[0].isspace():
+            gone = 0  # neither a numbered line nor the continuation of one: the list is over
+        elif number is not None and int(number[2]) == 1:
+            gone = 0
+        if hole in line and re.fullmatch(_MARKER, line.replace(hole, "")):
+            gone += number is not None
+            after_gap = True
+            continue
+        if after_gap and not line.strip() and (not kept or not kept[-1].strip()):
+            continue  # the line that went stood between two blank ones
+        after_gap = False
+        if number is not None and gone:
+            line = f"{number[1]}{int(number[2]) - gone}{number[3]}{line[number.end() :]}"
+        kept.append(_closed(line, hole) if hole in line else line)
+    return "\n".join(kept).strip()
+
+
+def _closed(line: str, hole: str) -> str:
+    """A line with its holes closed: one space between what stood around them, none at the line's end."""
+    line = re.sub(rf"\A([^\S\n]*){hole}[\s{hole}]*", r"\1", line)
+    return re.sub(rf"\s*{hole}[\s{hole}]*", " ", line).rstrip()
 
 
 class _OwnRubric(BaseModel):
