@@ -32,8 +32,8 @@ def verify(folder: Path) -> None:
     if not folder.is_dir():
         raise UserError("the checkpoint is not there", where=folder, todo="run the round before first")
     try:
-        sums = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError):
+        sums = dict(json.loads((folder / MANIFEST).read_text()))
+    except (OSError, ValueError, TypeError):
         raise UserError(
             f"the checkpoint has no readable {MANIFEST}: it was cut short", where=folder, todo=again
         ) from None

@@ -41,8 +41,18 @@ def choose_prompts(prompts: pd.DataFrame, settings: Labels) -> pd.DataFrame:
 
 
 def label_splits(prompts: pd.DataFrame, settings: Labels) -> dict[str, str]:
-    """Prompt id to the label's split. A share of the training topics is kept for choosing the threshold."""
+    """Prompt id to the label's split. A share of the training topics is kept for choosing the threshold.
+
+    Raises:
+        UserError: no prompt has the split train.
+    """
     topics = prompts.loc[prompts["split"] == "train", "topic"].drop_duplicates().sort_values()
+    if topics.empty:
+        raise UserError(
+            "no response answers a prompt of the split train",
+            where="column split of the prompts",
+            todo="label responses to training prompts too; the discriminator learns from them",
+        )
     count = max(1, round(settings.development_share * len(topics)))
     development = set(topics.sample(n=count, random_state=settings.seed))
     names = {"validation": "unseen_topics", "heldout_kinds": "unseen_kinds"}
@@ -66,12 +76,12 @@ def label_corpus(
         Rows of rtt.tables.Labels, and how many pairs were left out because their verdict is missing.
 
     Raises:
-        UserError: a verdict on a rubric or a response that is not there.
+        UserError: a verdict on a rubric, a response or a prompt that is not there.
     """
     splits = label_splits(prompts[prompts["prompt_id"].isin(responses["prompt_id"])], settings)
     rubrics = {r.rubric_id: r for text in prompts["rubrics"] for r in parse_rubrics(text)}
     texts = responses.set_index("response_id")["response"]
-    for name, found in (("rubric_id", rubrics), ("response_id", texts.index)):
+    for name, found in (("rubric_id", rubrics), ("response_id", texts.index), ("prompt_id", splits)):
         unknown = sorted(set(verdicts[name]) - set(found))
         if unknown:
             raise UserError(
