@@ -11,7 +11,7 @@ import torch
 
 from rtt.credit.rewards import as_floating, read_verdicts, require_dims, require_shape
 
-PARTITIONS = ("intra_sample", "per_rubric", "pooled", "softmax_share")
+PARTITIONS = ("intra_sample", "per_rubric", "pooled", "softmax_share", "intra_sample_released")
 RULES = ("add", "mix")
 
 
@@ -68,6 +68,9 @@ def token_advantages(
     verdicts, per (group, k). A partition below it contributes 0 but still counts in the mean over valid k. So does,
     whatever `min_std`, a partition of one entry or without any spread.
 
+    A fifth partition, `intra_sample_released`, is `intra_sample` on token rewards handed to the wrong responses, as the
+    released code does (docs/method.md, defect 1; :func:`_handed_out_by_reshape`). It is there to measure that defect.
+
     Args:
         relevance: (B, K, T), w in [0, 1]; floating. Takes no part in automatic differentiation.
         verdicts: (B, K), r in [-1, 1].
@@ -106,14 +109,18 @@ def token_advantages(
         scores = _standardise_(verdicts.clone()[:, :, None], valid, anything, group_size, eps, min_std, correction=1)
         term = _share_by_relevance(scores[:, :, 0], relevance, valid)
     else:
-        rewards = relevance * verdicts[:, :, None]  # (B, K, T), the one large temporary; all that follows is in place
+        # (B, K, T), the one large temporary; all that follows is in place
+        if partition == "intra_sample_released":
+            rewards = _handed_out_by_reshape(relevance, verdicts, valid, tokens, group_size)
+        else:
+            rewards = relevance * verdicts[:, :, None]
         if partition == "pooled":
             mean = _mean_over_valid(rewards.masked_fill_(~valid[:, :, None], 0), valid)
             rows = valid.any(dim=1, keepdim=True)
             term = _standardise_(mean[:, None, :], rows, tokens, group_size, eps, min_std)[:, 0]
         else:
             # a response on its own is a group of one
-            size = 1 if partition == "intra_sample" else group_size
+            size = group_size if partition == "per_rubric" else 1
             term = _mean_over_valid(_standardise_(rewards, valid, tokens, size, eps, min_std), valid)
     return term.masked_fill(~(tokens & valid.any(dim=1, keepdim=True)), 0)
 
@@ -205,6 +212,45 @@ def _standardise_(
     norm = torch.linalg.vector_norm(norm, dim=1, keepdim=True)
     std = norm / (count - correction).clamp(min=1).sqrt()
     return cube.mul_(torch.where((std < min_std) | (std == 0), 0, 1 / (std + eps))).flatten(0, 1)
+
+
+def _handed_out_by_reshape(
+    relevance: torch.Tensor, verdicts: torch.Tensor, valid: torch.Tensor, tokens: torch.Tensor, group_size: int
+) -> torch.Tensor:
+    """Token rewards after the released code's change of axes, which is a reshape and should be a transpose.
+
+    The released code takes the cube (response, rubric, token) of one group to (rubric, response, token) by reading its
+    rows of tokens in the order they lie in memory. With G responses and K rubrics of the group's prompt, the row that
+    response j gets for its rubric k is number k·G + j in that order, and so belongs to response (k·G + j) // K and
+    rubric (k·G + j) % K. With one rubric or one response every row stays where it is.
+
+    - Mixing stays inside a group, as there. K is the prompt's own number of rubrics, as there, and not the padded one:
+      the place after the last rubric of which any response of the group has a valid verdict.
+    - The giver's reward is 0 at tokens its own `tokens` leave out and for a missing verdict (the released code has
+      none: it counts them as violations). Where the getter is longer than the giver, it counts those zeros.
+    - Everything later belongs to the getter: its `tokens`, and its own `valid` in the mean over k.
+
+    Args:
+        relevance: (B, K, T).
+        verdicts: (B, K), in the type of `relevance`.
+        valid: (B, K) boolean.
+        tokens: (B, T) boolean.
+        group_size: G.
+
+    Returns:
+        (B, K, T), newly made.
+    """
+    n_rows, n_rubrics = valid.shape
+    places = torch.arange(1, n_rubrics + 1, device=valid.device)
+    in_group = valid.unflatten(0, (-1, group_size)).any(dim=1)  # (B/G, K)
+    own = (in_group * places).amax(dim=1).clamp(min=1)  # (B/G,), each prompt's own K
+    own = own.repeat_interleave(group_size)[:, None]  # (B, 1)
+    row = torch.arange(n_rows, device=valid.device)[:, None]
+    # beyond a prompt's own K nothing is valid; the remainder only keeps the index in range
+    number = ((places - 1) * group_size + row % group_size) % (own * group_size)  # (B, K)
+    giver, rubric = row - row % group_size + number // own, number % own
+    rewards = relevance[giver, rubric].mul_(verdicts[giver, rubric][:, :, None])  # (B, K, T)
+    return rewards.masked_fill_(~valid[giver, rubric][:, :, None], 0).masked_fill_((~tokens)[giver], 0)
 
 
 def _mean_over_valid(scores: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

@@ -50,7 +50,7 @@ def cort_advantages(
     if not 0 <= ramp <= 1:
         raise ValueError(f"ramp must lie between 0 and 1, it is {ramp}")
     if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be above 0, it is {temperature}")
+        raise ValueError(f"temperature must be above 0 and finite, it is {temperature}")
     if not math.isfinite(bias):
         raise ValueError(f"bias must be finite, it is {bias}")
     contrast, response = as_floating(contrast.detach()), as_floating(response)
@@ -139,7 +139,7 @@ def centred_advantages(rewards: torch.Tensor, group_size: int) -> torch.Tensor:
     rewards = as_floating(rewards)
     require_dims("rewards", rewards, 1)
     require_groups(len(rewards), group_size)
-    groups = rewards.detach().unflatten(0, (-1, group_size)) if len(rewards) else rewards.detach()[:, None]
+    groups = rewards.detach().unflatten(0, (len(rewards) // group_size, group_size))
     known = ~groups.isnan()
     count = known.sum(dim=1, keepdim=True).clamp(min=1)
     centred = torch.where(known, groups, 0)

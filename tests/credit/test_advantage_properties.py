@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from rtt.credit.advantages import combine, response_advantages, token_advantages
 
-PARTITIONS = ["intra_sample", "per_rubric", "pooled", "softmax_share"]
-EVERY_PARTITION = pytest.mark.parametrize("partition", PARTITIONS)
+SOUND = ["intra_sample", "per_rubric", "pooled", "softmax_share"]
+EVERY_PARTITION = pytest.mark.parametrize("partition", [*SOUND, "intra_sample_released"])
+EVERY_SOUND_PARTITION = pytest.mark.parametrize("partition", SOUND)
 MANY = settings(deadline=None, max_examples=40)
 ABSURD = [1e30, -1e30, math.nan, math.inf, -math.inf, 0.5]
 
@@ -116,6 +117,19 @@ def written_out(batch, partition, eps, min_std):
                 for t in tokens[j]
             }
             score = z_scores(s, eps, min_std)
+        elif partition == "intra_sample_released":
+            own = max((k + 1 for j in group for k in valid[j]), default=1)
+            in_memory = [(j, k) for j in group for k in range(own)]
+            for k in range(own):
+                for j in group:
+                    giver, rubric = in_memory[k * batch.group_size + j - start]
+                    if k in valid[j]:
+                        given = rubric in valid[giver]
+                        s = {
+                            t: w[giver][rubric][t] * r[giver][rubric] if given and t in tokens[giver] else 0.0
+                            for t in tokens[j]
+                        }
+                        score.update({(j, k, t): value for t, value in z_scores(s, eps, min_std).items()})
         else:
             for k in range(n_rubrics):
                 column = {(j, k): r[j][k] for j in group if k in valid[j]}
@@ -180,7 +194,7 @@ def test_permuting_groups_permutes_the_result(partition, batch, seed):
     same(batch.take(rows).advantages(partition), batch.advantages(partition)[rows])
 
 
-@EVERY_PARTITION
+@EVERY_SOUND_PARTITION
 @given(batch=batches(), seed=st.integers(0, 999))
 @MANY
 def test_permuting_the_responses_of_a_group_permutes_the_result(partition, batch, seed):
@@ -198,7 +212,7 @@ def test_permuting_tokens_permutes_the_result(partition, batch, seed):
     same(shuffled.advantages(partition), batch.advantages(partition)[:, order])
 
 
-@EVERY_PARTITION
+@EVERY_SOUND_PARTITION
 @given(batch=batches(), seed=st.integers(0, 999))
 @MANY
 def test_permuting_rubrics_changes_nothing(partition, batch, seed):
@@ -265,6 +279,29 @@ def test_responses_do_not_leak_into_one_another_in_intra_sample(batch):
     together = batch.advantages("intra_sample")
     for row in range(len(together)):
         same(replace(batch.take([row]), group_size=1).advantages("intra_sample"), together[[row]])
+
+
+@given(batch=batches())
+@MANY
+def test_the_released_reshape_moves_nothing_in_a_group_of_one_or_with_one_rubric(batch):
+    single = replace(batch, group_size=1)
+    assert torch.equal(single.advantages("intra_sample_released"), single.advantages("intra_sample"))
+    first = replace(batch, valid=batch.valid & (torch.arange(batch.valid.shape[1]) == 0))
+    assert torch.equal(first.advantages("intra_sample_released"), first.advantages("intra_sample"))
+
+
+@given(batch=batches(), min_std=st.sampled_from([0.0, 1e-3]))
+@MANY
+def test_intra_sample_released_is_intra_sample_of_the_literal_reshape(batch, min_std):
+    # where every rubric and token counts, there is nothing to the partition but the reshape
+    whole = replace(batch, valid=torch.ones_like(batch.valid), mask=torch.ones_like(batch.mask))
+    rows, rubrics, tokens = whole.relevance.shape
+    rewards = (whole.relevance * whole.verdicts[:, :, None]).unflatten(0, (-1, whole.group_size))
+    mixed = rewards.reshape(-1, rubrics, whole.group_size, tokens).transpose(1, 2).reshape(rows, rubrics, tokens)
+    literal = replace(whole, relevance=mixed, verdicts=torch.ones_like(whole.verdicts))
+    same(
+        whole.advantages("intra_sample_released", min_std=min_std), literal.advantages("intra_sample", min_std=min_std)
+    )
 
 
 @given(drawn=rewards_of_groups)

@@ -9,7 +9,7 @@ from rtt.credit.advantages import combine, response_advantages, token_advantages
 from rtt.credit.rewards import response_rewards
 
 BOTH = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-PARTITIONS = ["intra_sample", "per_rubric", "pooled", "softmax_share"]
+PARTITIONS = ["intra_sample", "per_rubric", "pooled", "softmax_share", "intra_sample_released"]
 EVERY_PARTITION = pytest.mark.parametrize("partition", PARTITIONS)
 MASK_TYPES = pytest.mark.parametrize("mask_type", [torch.bool, torch.int64, torch.float32, torch.float64])
 NAN, INF = math.nan, math.inf
@@ -184,6 +184,59 @@ def test_softmax_share_by_hand(dtype):
     # (2 1) / (3 + e); (-1 + 1) / √2 = 0 and (-2 + 1) / (3 + e) / √2
     expected = [[1 / 3 / ROOT2, 0], [0, -1 / (3 + math.e) / ROOT2]]
     torch.testing.assert_close(advantages, torch.tensor(expected, dtype=dtype), **CLOSE)
+
+
+@BOTH
+def test_intra_sample_released_by_hand(dtype):
+    advantages = call(
+        [
+            [[0, 1, 0, 1], [1, 1, 0, 0]],
+            [[1, 0, 0, 1], [0, 1, 1, 0]],
+            [[0, 0.5, 1, 9], [9] * 4],
+            [[1, 1, 0, 9], [9] * 4],
+        ],
+        [[1, -1], [1, 1], [1, 1], [-1, 1]],
+        [[1, 1], [1, 1], [1, 0], [1, 0]],
+        [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 0]],
+        2,
+        "intra_sample_released",
+        dtype,
+    )
+    # s of the first group's rows in memory: (0, 0) 0 1 0 1; (0, 1) -1 -1 0 0; (1, 0) 1 0 0 1; (1, 1) 0 1 1 0
+    # read as (rubric, response): rubric 0 of responses 0 and 1 gets the first two, rubric 1 the others, so
+    # response 0 gets 0 1 0 1 and 1 0 0 1: z = -1 1 -1 1 and 1 -1 -1 1, mean 0 0 -1 1
+    # response 1 gets -1 -1 0 0 and 0 1 1 0: z = -1 -1 1 1 and -1 1 1 -1, mean -1 0 1 0
+    # the second group's prompt has one rubric, though the cube is padded to two: as intra_sample
+    a, b = math.sqrt(1.5), ROOT2 / 2
+    expected = [[0, 0, -1, 1], [-1, 0, 1, 0], [-a, 0, a, 0], [-b, -b, 2 * b, 0]]
+    torch.testing.assert_close(advantages, torch.tensor(expected, dtype=dtype), **CLOSE)
+
+
+def test_intra_sample_released_counts_zeros_where_the_getter_is_longer_and_for_missing_verdicts():
+    advantages = call(
+        [[[0, 1, 9, 9], [1, 0, 9, 9]], [[1, 1, 0, 0], [9, 9, 9, 9]]],
+        [[1, 1], [1, 9]],
+        [[1, 1], [1, 0]],
+        [[1, 1, 0, 0], [1, 1, 1, 1]],
+        2,
+        "intra_sample_released",
+    )
+    # response 1 gets (0, 1) for its one valid rubric: 1 0 and, past the giver's end, 0 0: mean 1/4, deviation √3/4
+    # response 0 gets (0, 0) for rubric 0, 0 1, z = -1 1, and (1, 0) for rubric 1, 1 1 in its two tokens: no spread
+    c = 1 / math.sqrt(3)
+    expected = torch.tensor([[-0.5, 0.5, 0, 0], [3 * c, -c, -c, -c]])
+    torch.testing.assert_close(advantages, expected, **CLOSE)
+    # with one valid row fewer to give, rubric 0 of response 1 comes from a missing verdict and is nothing but zeros
+    missing = call(
+        [[[0, 1], [9, 9]], [[1, 0], [0, 1]]],
+        [[1, 9], [1, 1]],
+        [[1, 0], [1, 1]],
+        [[1, 1]] * 2,
+        2,
+        "intra_sample_released",
+    )
+    # response 0 gets (0, 0): z = -1 1; response 1 gets (0, 1), missing, and (1, 1): the mean of 0 0 and -1 1
+    torch.testing.assert_close(missing, torch.tensor([[-1, 1], [-0.5, 0.5]]), **CLOSE)
 
 
 def test_intra_sample_is_the_default():
