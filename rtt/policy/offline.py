@@ -248,8 +248,23 @@ def _refuse_long(examples: Dataset, lengths: Sequence[int], longest: int) -> Non
         )
 
 
-class PairTrainer(DPOTrainer):
-    """DPO on pairs that are encoded already. All else is inherited."""
+class _SameFigures(Trainer):
+    """Leaves out TRL's count of tokens, which begins anew in each process, so that a round's figures do not tell
+    whether it was interrupted."""
+
+    _metrics: dict[str, Any]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        self._metrics["train"].pop("num_tokens", None)
+        super().log(logs, start_time)
+
+
+class BestTrainer(_SameFigures, SFTTrainer):
+    """SFT on examples that are encoded already, which TRL takes as they are. The loss is inherited."""
+
+
+class PairTrainer(_SameFigures, DPOTrainer):
+    """DPO on pairs that are encoded already. The loss is inherited."""
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
@@ -357,6 +372,6 @@ def offline_trainer(
         "callbacks": list(callbacks),
     }
     if arm.method == "sft":
-        return SFTTrainer(args=sft_settings(config, arm, seed, work), **common)
+        return BestTrainer(args=sft_settings(config, arm, seed, work), **common)
     reference = None if config.policy.lora else load_policy(policy_folder)
     return PairTrainer(args=dpo_settings(config, arm, seed, work), ref_model=reference, **common)

@@ -284,8 +284,12 @@ class Bench:
         self.last_trainer.train(resume_from_checkpoint=str(start) if start else None)
         return self.folder / name / f"checkpoint-{last}"
 
+    def figures(self) -> list[dict]:
+        """What was logged of each step, those of the rounds before included."""
+        return [line for line in self.last_trainer.state.log_history if "loss" in line]
+
     def losses(self) -> list[float]:
-        return [line["loss"] for line in self.last_trainer.state.log_history if "loss" in line]
+        return [line["loss"] for line in self.figures()]
 
 
 @pytest.fixture
@@ -309,11 +313,13 @@ def test_two_rounds_are_one_of_twice_the_steps_and_equal_runs_are_equal(bench, a
     """Six examples in batches of four: the second round goes on in the middle of a pass."""
     config = bench.config(lora=lora)
     whole = bench.train(config, arm, "whole", 6)
+    figures = bench.figures()
     half = bench.train(config, arm, "half", 3)
     moved = bench.folder / "moved"
     shutil.copytree(half, moved)
     second = bench.train(config, arm, "second", 6, start=moved)
     assert weights(second) == weights(whole)
+    assert bench.figures() == figures
     assert weights(half) != weights(whole)
     assert weights(bench.train(config, arm, "again", 3)) == weights(half)
     assert weights(bench.train(config, arm, "other", 3, seed=4)) != weights(half)
@@ -391,7 +397,7 @@ def test_dpo_measures_against_the_start_after_a_resume_too(bench, lora):
 
 @METHODS
 def test_it_learns_what_it_is_shown(bench, arm):
-    config = bench.config(batch_size=6, steps=12)
+    config = bench.config(batch_size=6, steps=12, lora=None, learning_rate=5e-4)
     checkpoint = bench.train(config, arm, "learns", 12)
     assert bench.losses()[-1] < 0.9 * bench.losses()[0]
     start, trained = load_policy(bench.policy), checkpoint_model(bench.policy, checkpoint)
