@@ -4,7 +4,7 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
-if "sources" not in config:
+if "sources" not in config and "base" not in config:
 
     configfile: "config/config.yaml"
 
@@ -24,3 +24,8 @@ rule all:
     input:
         rules.write_report.output,
         rules.log_comparison.output,
+
+
+# Whatever stopped, the table of what there is gets written, and says what is missing and why.
+onerror:
+    shell("rtt report --partial --config {CONFIG} --output {RESULTS} || true")

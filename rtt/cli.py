@@ -121,13 +121,20 @@ def responses(arguments: argparse.Namespace) -> None:
     from rtt.tables import Prompts, Responses, read_table, write_table
 
     config = _config(arguments)
-    settings = config.labels
-    chosen = choose_prompts(read_table(arguments.prompts, Prompts), settings)
+    prompts = read_table(arguments.prompts, Prompts)
+    if arguments.candidates:
+        from rtt.data.candidates import choose_candidates
+
+        chosen, generation = choose_candidates(prompts, config), config.policy.generation
+        samples, seed = config.offline.samples, config.offline.seed
+    else:
+        chosen, generation = choose_prompts(prompts, config.labels), config.labels.generation
+        samples, seed = config.labels.samples, config.labels.seed
     torch.set_num_threads(config.discriminator.threads)
     model, tokenizer = open_policy(arguments.policy, arguments.checkpoint)
-    repeated = [text for text in chosen["prompt"] for _ in range(settings.samples)]
-    answers = generate(model, tokenizer, repeated, settings.generation, seed=settings.seed)
-    table = responses_table(list(chosen["prompt_id"]), settings.samples, answers)
+    repeated = [text for text in chosen["prompt"] for _ in range(samples)]
+    answers = generate(model, tokenizer, repeated, generation, seed=seed)
+    table = responses_table(list(chosen["prompt_id"]), samples, answers)
     write_table(table, Responses, arguments.output)
     _copy_config(config, arguments.output)
     _say(f"{len(table)} responses ({table['truncated'].mean():.0%} cut short) are at {arguments.output}")
@@ -189,7 +196,7 @@ def labels(arguments: argparse.Namespace) -> None:
 
 
 def discriminator(arguments: argparse.Namespace) -> None:
-    from rtt.config import to_dict
+    from rtt.config import FULL, to_dict
     from rtt.policy.checkpoints import seal
     from rtt.relevance.discriminator import Discriminator
     from rtt.relevance.quality import evaluate_discriminator
@@ -199,26 +206,33 @@ def discriminator(arguments: argparse.Namespace) -> None:
 
     config = _config(arguments)
     table = read_table(arguments.labels, Labels)
-    training = train_discriminator(table, arguments.backbone, config.discriminator, arguments.output)
+    known = {FULL: config.discriminator, **config.discriminator_variants}
+    name = arguments.variant
+    if name not in known:
+        raise UserError(f"no discriminator is called {name}", where="--variant", todo=f"choose from {sorted(known)}")
+    training = train_discriminator(table, arguments.backbone, known[name], arguments.output)
     seconds = training["train_seconds"]
     seal(arguments.output)
     quality = evaluate_discriminator(Discriminator.load(arguments.output), table, train_seconds=seconds)
+    quality["variant"] = name
     _write_json(quality, arguments.metrics)
     _copy_config(config, arguments.metrics)
-    run = _open_run(arguments, config, "discriminator", "discriminator", arguments.labels)
-    run.log_params(flatten(to_dict(config.discriminator), "discriminator."))
+    key = f"discriminator/{name}"
+    run = _open_run(arguments, config, key, f"discriminator {name}", arguments.labels)
+    run.log_params(flatten(to_dict(known[name]), "discriminator."))
     for step, loss in enumerate(training["losses"], start=1):
         run.log_metrics({"train/loss": loss}, step)
-    for name, figures in quality["sets"].items():
+    for split, figures in quality["sets"].items():
         flat = {key: value for key, value in figures.items() if isinstance(value, int | float)}
-        run.log_metrics({f"eval/{name}/{key}": value for key, value in flat.items()}, len(training["losses"]))
+        values = {f"eval/{split}/{figure}": value for figure, value in flat.items()}
+        run.log_metrics(values, len(training["losses"]))
     run.log_artifact(arguments.metrics)
     run.finish()
-    _say(f"discriminator trained in {seconds:.0f} s, at {arguments.output}; figures at {arguments.metrics}")
-    for name, figures in quality["sets"].items():
+    _say(f"discriminator {name} trained in {seconds:.0f} s, at {arguments.output}; figures at {arguments.metrics}")
+    for split, figures in quality["sets"].items():
         keyword, random = (figures["baselines"][baseline]["auprc"] for baseline in ("keyword", "random"))
         _say(
-            f"  {name}: AUPRC {_figure(figures['auprc'])} (keyword {_figure(keyword)}, random {_figure(random)}), "
+            f"  {split}: AUPRC {_figure(figures['auprc'])} (keyword {_figure(keyword)}, random {_figure(random)}), "
             f"F1 {_figure(figures['f1'])} at {quality['threshold']:.2f}"
         )
 
@@ -254,7 +268,7 @@ def experiment(arguments: argparse.Namespace) -> None:
 def round_(arguments: argparse.Namespace) -> None:
     from rtt.config import to_dict
     from rtt.judging.rules import use_nltk_data
-    from rtt.policy.rounds import run_round
+    from rtt.policy.rounds import Inputs, run_round
     from rtt.provenance import tags
     from rtt.tracking import NoRun, Run, Tracker, flatten
 
@@ -284,21 +298,26 @@ def round_(arguments: argparse.Namespace) -> None:
             arm_name=arm,
             seed=seed,
             round_number=number,
-            prompts_file=arguments.prompts,
-            policy_folder=arguments.policy,
-            start=arguments.start,
-            discriminator=arguments.discriminator,
+            inputs=Inputs(
+                arguments.prompts,
+                arguments.policy,
+                arguments.start,
+                arguments.discriminator,
+                arguments.responses,
+                arguments.verdicts,
+            ),
             output=arguments.output,
             run=run,
         )
     except BaseException:
         run.finish("FAILED")
         raise
-    run.log_artifact(arguments.output / "rollouts.parquet")
+    if config.arms[arm].method == "grpo":
+        run.log_artifact(arguments.output / "rollouts.parquet")
     run.finish()
     _say(
         f"{arm} seed {seed} round {number}: step {summary['step']}, instruction accuracy in training "
-        f"{summary['accuracy']:.3f}, {summary['seconds']:.0f} s; it is at {arguments.output}"
+        f"{_figure(summary['accuracy'])}, {summary['seconds']:.0f} s; it is at {arguments.output}"
     )
 
 
@@ -354,13 +373,25 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def report(arguments: argparse.Namespace) -> None:
+    from rtt.report.partial import find_products
     from rtt.report.write import write_report
 
+    config = _config(arguments)
+    scores, metrics, left_out = arguments.scores, arguments.discriminators, arguments.left_out
+    missing: list[dict[str, Any]] = []
+    if arguments.partial:
+        scores, metrics, left_out, missing = find_products(config)
+        if not scores:
+            raise UserError("nothing has been evaluated yet", where=config.results, todo="run the workflow first")
+    elif not scores:
+        raise UserError("no scores were given", where="--scores", todo="name tables of scores, or say --partial")
     write_report(
-        _config(arguments),
-        scores=arguments.scores,
-        discriminator=arguments.discriminator,
-        left_out=arguments.left_out,
+        config,
+        scores=scores,
+        discriminators={json.loads(path.read_text())["variant"]: path for path in metrics},
+        left_out=left_out,
+        missing=missing,
+        reference=arguments.reference,
         output=arguments.output,
     )
     _say((arguments.output / "tables" / "main.txt").read_text())
@@ -429,7 +460,7 @@ def _parser() -> argparse.ArgumentParser:
         "benchmark",
         benchmark,
         "Read a benchmark's prompts; those that cannot be scored are left out by name.",
-        "--name ifbench --input results/data/ifbench.jsonl --nltk results/data/nltk "
+        "--name ifbench --input results/data/ifbench.jsonl --nltk results/models/nltk "
         "--output results/data/ifbench.parquet --left-out results/data/ifbench.left_out.json",
         config=False,
     )
@@ -449,6 +480,9 @@ def _parser() -> argparse.ArgumentParser:
     _path_argument(sub, "policy", "policy folder")
     _path_argument(sub, "checkpoint", "checkpoint of a round", required=False)
     _path_argument(sub, "prompts", "table of prompts")
+    sub.add_argument(
+        "--candidates", action="store_true", help="sample the training prompts that the methods sft and dpo learn from"
+    )
     _path_argument(sub, "output", "Parquet table of responses")
 
     sub = step(
@@ -456,7 +490,7 @@ def _parser() -> argparse.ArgumentParser:
         verdicts,
         "Judge responses by the rule checkers.",
         "--responses results/labels/responses.parquet --prompts results/data/prompts.parquet "
-        "--nltk results/data/nltk --output results/labels/verdicts.parquet",
+        "--nltk results/models/nltk --output results/labels/verdicts.parquet",
         config=False,
     )
     _path_argument(sub, "responses", "table of responses")
@@ -470,7 +504,7 @@ def _parser() -> argparse.ArgumentParser:
         "Label by rule which characters each rubric is about.",
         "--config config/config.yaml --responses results/labels/responses.parquet "
         "--verdicts results/labels/verdicts.parquet --prompts results/data/prompts.parquet "
-        "--nltk results/data/nltk --output results/labels/labels.parquet",
+        "--nltk results/models/nltk --output results/labels/labels.parquet",
     )
     _path_argument(sub, "responses", "table of responses")
     _path_argument(sub, "verdicts", "table of verdicts")
@@ -483,8 +517,9 @@ def _parser() -> argparse.ArgumentParser:
         discriminator,
         "Train the token-level relevance discriminator and measure it.",
         "--config config/config.yaml --labels results/labels/labels.parquet --backbone results/models/policy "
-        "--output results/discriminator/model --metrics results/discriminator/metrics.json",
+        "--output results/discriminators/full/model --metrics results/discriminators/full/metrics.json",
     )
+    sub.add_argument("--variant", default="full", help="full, or a name under discriminator_variants (default: full)")
     _path_argument(sub, "labels", "table of labels")
     _path_argument(sub, "backbone", "model folder whose first layers are taken")
     _path_argument(sub, "output", "folder for the discriminator")
@@ -506,7 +541,8 @@ def _parser() -> argparse.ArgumentParser:
         round_,
         "Train one round of an arm, from where the round before stopped.",
         "--config config/config.yaml --arm rtt_csr --seed 0 --round 1 --prompts results/data/prompts.parquet "
-        "--nltk results/data/nltk --policy results/models/policy --discriminator results/discriminator/model "
+        "--nltk results/models/nltk --policy results/models/policy "
+        "--discriminator results/discriminators/full/model "
         "--output results/policies/rtt_csr/seed_0/round_1",
     )
     sub.add_argument("--arm", required=True, help="name of an arm in the configuration")
@@ -517,6 +553,8 @@ def _parser() -> argparse.ArgumentParser:
     _path_argument(sub, "policy", "policy folder")
     _path_argument(sub, "start", "checkpoint folder of the round before", required=False)
     _path_argument(sub, "discriminator", "discriminator folder", required=False)
+    _path_argument(sub, "responses", "judged responses of the start policy, for sft and dpo", required=False)
+    _path_argument(sub, "verdicts", "the verdicts on them", required=False)
     _path_argument(sub, "output", "folder for checkpoint, rollouts and metrics")
     _track_argument(sub)
 
@@ -525,7 +563,7 @@ def _parser() -> argparse.ArgumentParser:
         evaluate,
         "Answer a benchmark greedily and score it.",
         "--config config/config.yaml --benchmark heldout_topics --arm base --seed 0 --step 0 "
-        "--policy results/models/policy --prompts results/data/prompts.parquet --nltk results/data/nltk "
+        "--policy results/models/policy --prompts results/data/prompts.parquet --nltk results/models/nltk "
         "--output scores.parquet --responses responses.parquet",
     )
     sub.add_argument("--benchmark", required=True, help="a name under evaluation.benchmarks")
@@ -544,10 +582,16 @@ def _parser() -> argparse.ArgumentParser:
         report,
         "Write tables, figures and the report page.",
         "--config config/config.yaml --scores results/scores/*.parquet "
-        "--discriminator results/discriminator/metrics.json --output results",
+        "--discriminators results/discriminators/*/metrics.json --output results",
     )
-    _path_argument(sub, "scores", "tables of scores", nargs="+")
-    _path_argument(sub, "discriminator", "JSON of the discriminator's figures", required=False)
+    _path_argument(sub, "scores", "tables of scores", required=False, nargs="+", default=[])
+    sub.add_argument(
+        "--partial",
+        action="store_true",
+        help="report what the results folder holds so far, naming what is missing and why, in place of --scores",
+    )
+    _path_argument(sub, "discriminators", "JSON of each discriminator's figures", required=False, nargs="*", default=[])
+    _path_argument(sub, "reference", "YAML of published results shown beside ours", required=False)
     _path_argument(sub, "left-out", "JSON of benchmark prompts left out", required=False, nargs="*", default=[])
     _path_argument(sub, "output", "results folder; writes tables/, figures/ and report/ in it")
 

@@ -410,12 +410,28 @@ def _with_parent(name: str, arms: Mapping[str, Any], children: tuple[str, ...] =
     return _merged(above, own) if isinstance(above, Mapping) else own
 
 
+NAMED = (("sources", "benchmarks"), ("evaluation", "benchmarks"), ("arms",), ("tables",), ("discriminator_variants",))
+"""Where entries stand by name; null in place of an entry takes out what the base file has under that name."""
+
+
+def _without_nulls(values: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    first, *rest = path
+    inner = values.get(first)
+    if not isinstance(inner, Mapping):
+        return dict(values)
+    if rest:
+        return {**values, first: _without_nulls(inner, tuple(rest))}
+    return {**values, first: {name: entry for name, entry in inner.items() if entry is not None}}
+
+
 def _resolved(values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` with the base file below them, and every arm and discriminator with what it takes from another."""
     whole = dict(values)
     if "base" in whole:
         base = _read_mapping(Path(str(whole.pop("base"))))
         whole = _merged(_resolved(base), whole)
+    for path in NAMED:
+        whole = _without_nulls(whole, path)
     arms = whole.get("arms")
     if isinstance(arms, Mapping):
         whole["arms"] = {name: _with_parent(name, arms) for name in arms}

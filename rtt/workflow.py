@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rtt.config import Config, load_config
+from rtt import layout
+from rtt.config import FULL, Config, load_config
 from rtt.errors import UserError
 
 
@@ -71,7 +72,7 @@ def summary(config: Config, seconds: float) -> str:
         "report": results / "report" / "index.html",
         "MLflow": "make ui, then http://127.0.0.1:5000",
     }
-    quality_file = results / "discriminator" / "metrics.json"
+    quality_file = Path(layout.discriminator_metrics(config.results, FULL))
     if quality_file.exists():
         quality = json.loads(quality_file.read_text())
         figures = {name: one["auprc"] for name, one in quality["sets"].items()}

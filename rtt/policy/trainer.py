@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import json
+import random
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from datasets import Dataset
+from transformers import PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer import add_fused_lm_head
 
-from rtt.config import Arm
-from rtt.credit.advantages import combine, response_advantages, token_advantages
+from rtt.config import Arm, Policy
 from rtt.credit.rewards import response_rewards
 from rtt.judging.verdicts import verdict_arrays
+from rtt.policy.assignment import Assigned, Judged, assign
+from rtt.policy.diagnostics import divergence, relevance_entropy, unrelated_text
+from rtt.policy.resampling import groups_without_spread, replace_rows
 from rtt.policy.rollouts import RolloutLog
-from rtt.relevance.offsets import char_to_token_relevance, token_spans
-from rtt.relevance.sources import RelevanceSource
-from rtt.rubrics import Rubric, parse_rubrics
-
-
-@dataclass
-class Judged:
-    """The verdicts of the batch the trainer has just sampled."""
-
-    rubrics: list[list[Rubric]]
-    responses: list[str]
-    verdicts: torch.Tensor  # (B, K) float32
-    valid: torch.Tensor  # (B, K) bool
-    rewards: torch.Tensor  # (B,) float32, NaN where no verdict could be given
+from rtt.relevance.offsets import token_spans
+from rtt.relevance.sources import RelevanceBatch, RelevanceSource
+from rtt.rubrics import parse_rubrics
 
 
 class RubricReward:
@@ -45,11 +40,12 @@ class RubricReward:
 
     def __call__(self, prompts: list, completions: list, rubrics: list[str], **_: Any) -> list[float | None]:
         parsed = [parse_rubrics(text) for text in rubrics]
+        asked = [prompt[-1]["content"] for prompt in prompts]
         responses = [completion[0]["content"] for completion in completions]
-        values, valid_array = verdict_arrays(parsed, responses, [prompt[-1]["content"] for prompt in prompts])
+        values, valid_array = verdict_arrays(parsed, responses, asked)
         verdicts, valid = torch.from_numpy(values), torch.from_numpy(valid_array)
         rewards = response_rewards(verdicts, valid, self.arm.reward, self.arm.beta)
-        self.judged = Judged(parsed, responses, verdicts, valid, rewards)
+        self.judged = Judged(parsed, asked, responses, verdicts, valid, rewards)
         return [None if np.isnan(reward) else reward for reward in rewards.tolist()]
 
 
@@ -58,91 +54,172 @@ class RTTGRPOTrainer(GRPOTrainer):
 
     Overrides `_generate_and_score_completions` alone: the parent samples and calls the reward function; then the
     advantages in the batch, (B,), are replaced by ours, (B, T). The loss, the buffers and everything else are
-    inherited. An arm without a credit section gets the broadcast response-level advantage.
+    inherited. An arm without a term of its own for tokens gets the broadcast response-level advantage.
 
     Args:
-        arm: reward and credit.
+        arm: reward, objective and credit.
+        policy: how often to resample and to measure.
         relevance: the source of relevance; None for an arm without credit.
         rollouts: where each batch is recorded.
+        start: the model the run began with, to measure the divergence from it; None where the model is an adapter,
+            whose start is the model without it.
     """
 
     def __init__(
-        self, *args: Any, arm: Arm, relevance: RelevanceSource | None, rollouts: RolloutLog, **kwargs: Any
+        self,
+        *args: Any,
+        arm: Arm,
+        policy: Policy,
+        relevance: RelevanceSource | None,
+        rollouts: RolloutLog,
+        start: PreTrainedModel | None = None,
+        **kwargs: Any,
     ) -> None:
         config: GRPOConfig = kwargs["args"]
         refuse_unproven(config)
-        self.arm, self.relevance, self.rollouts = arm, relevance, rollouts
+        self.arm, self.policy, self.relevance, self.rollouts, self.start = arm, policy, relevance, rollouts, start
         self.reward = RubricReward(arm)
+        self.examples: Dataset = kwargs["train_dataset"]
         kwargs["reward_funcs"] = self.reward
         super().__init__(*args, **kwargs)
         assert config.num_generations is not None  # TRL fills it in
         self.group_size = config.num_generations
+        if start is not None:
+            add_fused_lm_head(start.to(self.accelerator.device).eval(), temperature=self.temperature)
+        self.unrelated = unrelated_text(self.processing_class)
         if self.accelerator.num_processes > 1:
             raise ValueError(
                 f"{self.accelerator.num_processes} processes: token advantages are proven with one process only"
             )
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        batch = super()._generate_and_score_completions(inputs)
-        judged = self.reward.judged
-        assert judged is not None  # the parent has just called the reward function
+        inputs, batch, judged = self._sample(inputs)
         mask = batch["completion_mask"]
-        device = mask.device
-        response_term = response_advantages(judged.rewards, self.group_size).to(device)
+        started = time.perf_counter()
         spans = [
             token_spans(self.processing_class, ids[keep.bool()].tolist(), text)
             for ids, keep, text in zip(batch["completion_ids"], mask, judged.responses, strict=True)
         ]
-        started = time.perf_counter()
-        credit = self.arm.credit
-        if credit is None:
-            relevance = None
-            token_term = torch.zeros(mask.shape, device=device)
-            advantages = combine(response_term, token_term, mask, weight=0.0)
-        else:
-            assert self.relevance is not None
-            relevance = relevance_tensor(self.relevance, judged.rubrics, judged.responses, spans, mask.shape[1])
-            token_term = token_advantages(
-                relevance.to(device),
-                judged.verdicts.to(device),
-                judged.valid.to(device),
-                mask,
-                self.group_size,
-                partition=credit.partition,
-                min_std=credit.min_std,
-            )
-            advantages = combine(response_term, token_term, mask, weight=credit.weight, rule=credit.rule)
-        batch["advantages"] = advantages
-        self._note(judged, response_term, token_term, advantages, mask, time.perf_counter() - started)
-        self.rollouts.add(
-            rollout_rows(self.state.global_step, inputs, judged, response_term, spans, relevance, advantages)
+        about = RelevanceBatch(
+            rubrics=judged.rubrics,
+            prompts=judged.prompts,
+            responses=judged.responses,
+            spans=spans,
+            length=mask.shape[1],
+            step=self.state.global_step,
+            log_probs=lambda prompts: self._log_probs(prompts, batch),
         )
+        assigned = assign(self.arm, judged, about, mask, self.group_size, self.relevance)
+        batch["advantages"] = assigned.advantages
+        self._note(judged, assigned, mask, time.perf_counter() - started)
+        if self.policy.diagnostics_every and self.state.global_step % self.policy.diagnostics_every == 0:
+            self._measure(batch)
+        self.rollouts.add(rollout_rows(self.state.global_step, inputs, judged, spans, assigned))
         return batch
 
-    def _note(
-        self,
-        judged: Judged,
-        response_term: torch.Tensor,
-        token_term: torch.Tensor,
-        advantages: torch.Tensor,
-        mask: torch.Tensor,
-        seconds: float,
-    ) -> None:
+    def _sample(self, inputs: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any], Judged]:
+        """A sampled and judged batch; with DAPO, groups without spread make room for groups of other prompts."""
+        batch, judged = self._sample_once(inputs)
+        tries = self.policy.dapo_tries if self.arm.objective == "dapo" else 1
+        for attempt in range(1, tries):
+            flat = groups_without_spread(judged.rewards, self.group_size)
+            if not flat:
+                break
+            fresh = self._other_prompts(len(flat), attempt)
+            more, found = self._sample_once(fresh)
+            flat_again = set(groups_without_spread(found.rewards, self.group_size))
+            useful = [group for group in range(len(flat)) if group not in flat_again]
+            places = [row for group in flat[: len(useful)] for row in self._rows(group)]
+            rows = [row for group in useful for row in self._rows(group)]
+            if rows:
+                batch = replace_rows(batch, more, places, rows, self._tokenizer.pad_token_id)
+                judged = judged.replaced(places, found, rows)
+                inputs = list(inputs)
+                for place, row in zip(places, rows, strict=True):
+                    inputs[place] = fresh[row]
+        return inputs, batch, judged
+
+    def _sample_once(self, inputs: list[dict[str, Any]]) -> tuple[dict[str, Any], Judged]:
+        batch = super()._generate_and_score_completions(inputs)
+        judged = self.reward.judged
+        assert judged is not None  # the parent has just called the reward function
+        return batch, judged
+
+    def _rows(self, group: int) -> range:
+        return range(group * self.group_size, (group + 1) * self.group_size)
+
+    def _other_prompts(self, count: int, attempt: int) -> list[dict[str, Any]]:
+        """Inputs of `count` groups, drawn by seed, step and attempt alone, so that a resumed run draws the same."""
+        draw = random.Random(f"{self.args.seed}/{self.state.global_step}/{attempt}")
+        chosen = draw.sample(range(len(self.examples)), count)
+        return [dict(self.examples[index]) for index in chosen for _ in range(self.group_size)]
+
+    @contextmanager
+    def _still(self) -> Iterator[None]:
+        """Without gradients and without dropout."""
+        model: Any = self.model
+        training = model.training
+        model.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            model.train(training)
+
+    def _log_probs(self, prompts: Sequence[str], batch: dict[str, Any]) -> torch.Tensor:
+        """(B, T): the policy's log-probability of each sampled token, had the user message been another."""
+        asked = [[{"role": "user", "content": prompt}] for prompt in prompts]
+        ids, _, _ = self._tokenize_prompts(asked)
+        width = max(map(len, ids))
+        pad_id, device = self._tokenizer.pad_token_id, batch["completion_ids"].device
+        left = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in ids], device=device)
+        seen = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device)
+        with self._still():
+            return self._scored(self.model, left, seen, batch)
+
+    def _scored(
+        self, model: Any, prompt_ids: torch.Tensor, prompt_mask: torch.Tensor, batch: dict[str, Any]
+    ) -> torch.Tensor:
+        ids = torch.cat([prompt_ids, batch["completion_ids"]], dim=1)
+        mask = torch.cat([prompt_mask, batch["completion_mask"]], dim=1)
+        rows = self.args.per_device_train_batch_size
+        return self._get_per_token_logps_and_entropies(model, ids, mask, batch["completion_ids"].shape[1], rows)[0]
+
+    def _measure(self, batch: dict[str, Any]) -> None:
+        """Divergence from the start on this batch, and the loss on text no prompt is about."""
+        prompt = batch["prompt_ids"], batch["prompt_mask"]
+        counted = batch["completion_mask"].bool()
+        with self._still():
+            now = self._scored(self.model, *prompt, batch)
+            if self.start is not None:
+                before = self._scored(self.start, *prompt, batch)
+            else:
+                with self.accelerator.unwrap_model(self.model).disable_adapter():
+                    before = self._scored(self.model, *prompt, batch)
+            text = self.unrelated.to(now.device)
+            loss = -self._get_per_token_logps_and_entropies(self.model, text, torch.ones_like(text), text.shape[1] - 1)[
+                0
+            ].mean()
+        self._metrics["train"]["diagnostics/kl_to_start"].append(divergence(now[counted], before[counted]))
+        self._metrics["train"]["diagnostics/unrelated_loss"].append(loss.item())
+
+    def _note(self, judged: Judged, assigned: Assigned, mask: torch.Tensor, seconds: float) -> None:
         """Adds this batch's figures to the ones TRL logs."""
         counted = mask.bool()
-        groups = judged.rewards.view(-1, self.group_size)
-        spread = groups.nan_to_num(nan=-1.0)
+        flat = groups_without_spread(judged.rewards, self.group_size)
         passed = (judged.verdicts > 0) & judged.valid
-        flipped = (torch.sign(advantages) * torch.sign(response_term)[:, None] < 0)[counted]
+        flipped = torch.sign(assigned.advantages) * torch.sign(assigned.response_term)[:, None] < 0
         figures = {
             "instruction_accuracy": (passed.sum() / judged.valid.sum().clamp(min=1)).item(),
             "prompt_accuracy": (passed | ~judged.valid).all(dim=1)[judged.valid.any(dim=1)].float().mean().item(),
             "missing_verdicts": judged.rewards.isnan().float().mean().item(),
-            "groups_without_spread": (spread.amax(1) == spread.amin(1)).float().mean().item(),
-            "token_advantage": token_term[counted].abs().mean().item(),
-            "sign_differs": flipped.float().mean().item(),
+            "groups_without_spread": len(flat) * self.group_size / len(judged.rewards),
+            "token_advantage": assigned.token_term[counted].abs().mean().item(),
+            "sign_differs": flipped[counted].float().mean().item(),
             "credit_seconds": seconds,
         }
+        if assigned.relevance is not None:
+            figures["relevance_entropy"] = relevance_entropy(assigned.relevance, judged.valid, mask.cpu())
         for name, value in figures.items():
             self._metrics["train"][f"rubrics/{name}"].append(value)
 
@@ -160,34 +237,15 @@ def refuse_unproven(config: GRPOConfig) -> None:
             raise ValueError(f"{name}={getattr(config, name)!r} is not proven with token-level advantages")
 
 
-def relevance_tensor(
-    source: RelevanceSource,
-    rubrics: Sequence[Sequence[Rubric]],
-    responses: Sequence[str],
-    spans: Sequence[Sequence[tuple[int, int]]],
-    length: int,
-) -> torch.Tensor:
-    """Relevance of each token to each rubric, (B, K, T) float32 in [0, 1], 0 in padding."""
-    width = max(len(row) for row in rubrics)
-    result = torch.zeros(len(responses), width, length)
-    places = [(j, k) for j, row in enumerate(rubrics) for k in range(len(row))]
-    characters = source([(rubrics[j][k], responses[j]) for j, k in places])
-    for (j, k), values in zip(places, characters, strict=True):
-        tokens = char_to_token_relevance(values, spans[j])
-        result[j, k, : len(tokens)] = torch.from_numpy(np.asarray(tokens, dtype=np.float32))
-    return result
-
-
 def rollout_rows(
     step: int,
     inputs: Sequence[dict[str, Any]],
     judged: Judged,
-    response_term: torch.Tensor,
     spans: Sequence[Sequence[tuple[int, int]]],
-    relevance: torch.Tensor | None,
-    advantages: torch.Tensor,
+    assigned: Assigned,
 ) -> pd.DataFrame:
     """The batch as rows of rtt.tables.Rollouts."""
+    relevance, advantages = assigned.relevance, assigned.advantages
     rows = []
     for j, row in enumerate(inputs):
         count = len(spans[j])
@@ -211,7 +269,7 @@ def rollout_rows(
                 "response": judged.responses[j],
                 "verdicts": json.dumps(verdicts),
                 "reward": judged.rewards[j].item(),
-                "response_advantage": response_term[j].item(),
+                "response_advantage": assigned.response_term[j].item(),
                 "token_spans": json.dumps([list(span) for span in spans[j]]),
                 "relevance": json.dumps(by_rubric),
                 "advantages": json.dumps([round(value, 6) for value in advantages[j, :count].tolist()]),

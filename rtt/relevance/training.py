@@ -56,7 +56,7 @@ def train_discriminator(
         backbone, layers=settings.layers, bidirectional=settings.bidirectional, max_length=settings.max_length
     )
     network = discriminator.network.to(device)
-    examples, targets = token_targets(discriminator, labels[labels["split"] == "train"])
+    examples, targets = token_targets(discriminator, training_labels(labels, settings))
     read = [i for i, example in enumerate(examples) if example.spans]
     if not read:
         raise UserError(
@@ -105,6 +105,16 @@ def train_discriminator(
         "cut_tokens": sum(example.cut for example in examples),
         "train_seconds": seconds,
     }
+
+
+def training_labels(labels: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Rows of the split train of a drawn `label_share` of its prompts, at least one; a smaller share is part of a
+    larger one."""
+    train = labels[labels["split"] == "train"]
+    prompts = train["prompt_id"].drop_duplicates().sort_values()
+    count = max(1, round(settings.label_share * len(prompts)))
+    chosen = prompts.sample(frac=1.0, random_state=settings.seed).head(count)
+    return train[train["prompt_id"].isin(chosen)]
 
 
 def token_targets(discriminator: Discriminator, labels: pd.DataFrame) -> tuple[list[Encoded], list[np.ndarray]]:

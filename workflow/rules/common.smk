@@ -6,8 +6,10 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from rtt import layout
 from rtt.config import parse_config, to_dict, write_config
 from rtt.errors import UserError
+from rtt.report.outputs import report_outputs
 
 try:
     SETTINGS = parse_config(config, " ".join(map(str, workflow.configfiles)) or "config")
@@ -27,12 +29,22 @@ write_config(SETTINGS, Path(CONFIG))
 shell.prefix(f"export PATH='{os.path.dirname(sys.executable)}':\"$PATH\"; ")
 
 
+OFFLINE = [name for name, arm in SETTINGS.arms.items() if arm.method != "grpo"]
+ONLINE = [name for name in SETTINGS.arms if name not in OFFLINE]
+
+
+def one_of(names):
+    """A pattern that matches these names, or nothing when there are none."""
+    return "|".join(names) or "(?!)"
+
+
 wildcard_constraints:
-    arm="|".join(SETTINGS.arms),
+    arm=one_of(SETTINGS.arms),
     seed=r"\d+",
     round=r"\d+",
-    benchmark="|".join(SETTINGS.evaluation.benchmarks),
-    source="|".join(["no_benchmark", *SETTINGS.sources.benchmarks]),
+    benchmark=one_of(SETTINGS.evaluation.benchmarks),
+    source=one_of(SETTINGS.sources.benchmarks),
+    variant=one_of(SETTINGS.discriminators()),
 
 
 def section(*names):
@@ -41,38 +53,35 @@ def section(*names):
     return {name: whole[name] for name in names}
 
 
-def is_learned(arm):
-    """Whether an arm takes its relevance from the discriminator."""
-    credit = SETTINGS.arms[arm].credit
-    return credit is not None and credit.relevance == "discriminator"
+def arm_settings(wildcards):
+    """What a round depends on: its arm, without the seeds, and the policy's settings."""
+    arm = {key: value for key, value in section("arms")["arms"][wildcards.arm].items() if key != "seeds"}
+    offline = section("offline") if wildcards.arm in OFFLINE else {}
+    return {**section("policy"), **offline, "arm": arm}
 
 
 def all_scores(wildcards=None):
-    """Evaluations of the table: base and last round on everything, every round where a curve is drawn."""
-    benchmarks = SETTINGS.evaluation.benchmarks
-    paths = [f"{RESULTS}/evaluations/base/{name}/scores.parquet" for name in benchmarks]
-    for arm in SETTINGS.arms:
-        for seed in SETTINGS.seeds:
-            for number in range(1, SETTINGS.policy.rounds + 1):
-                paths += [
-                    f"{RESULTS}/evaluations/{arm}/seed_{seed}/round_{number}/{name}/scores.parquet"
-                    for name, benchmark in benchmarks.items()
-                    if benchmark.each_round or number == SETTINGS.policy.rounds
-                ]
-    return paths
+    """Every evaluation of a complete study."""
+    return [evaluation.scores for evaluation in layout.evaluations(SETTINGS)]
 
 
 def round_before(wildcards):
     """The checkpoint a round starts from; the first starts from the policy itself."""
     if int(wildcards.round) == 1:
         return []
-    folder = f"{RESULTS}/policies/{wildcards.arm}/seed_{wildcards.seed}"
-    return f"{folder}/round_{int(wildcards.round) - 1}/checkpoint"
+    return layout.round_folder(RESULTS, wildcards.arm, wildcards.seed, int(wildcards.round) - 1) + "/checkpoint"
 
 
 def discriminator_of(wildcards):
     """The discriminator, for an arm that takes its relevance from it."""
-    return rules.train_discriminator.output.discriminator if is_learned(wildcards.arm) else []
+    credit = SETTINGS.arms[wildcards.arm].credit
+    learned = credit is not None and credit.relevance == "discriminator"
+    return layout.discriminator(RESULTS, credit.discriminator) if learned else []
+
+
+def option(flag, value):
+    """A command line's option, or nothing when it has no value."""
+    return f"--{flag} {value}" if value else ""
 
 
 def benchmark_prompts(wildcards):
@@ -92,3 +101,8 @@ def left_out():
     """Lists of the benchmark prompts that are not scored."""
     names = [name for name in SETTINGS.evaluation.benchmarks if name in SETTINGS.sources.benchmarks]
     return [f"{RESULTS}/data/benchmarks/{name}.left_out.json" for name in names]
+
+
+def discriminator_metrics():
+    """Figures of every discriminator some arm learns from."""
+    return [layout.discriminator_metrics(RESULTS, name) for name in SETTINGS.discriminators()]

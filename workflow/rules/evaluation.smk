@@ -7,10 +7,10 @@ rule evaluate_base:
         prompts=benchmark_prompts,
         nltk=rules.fetch_nltk.output[0],
     output:
-        scores=f"{RESULTS}/evaluations/base/{{benchmark}}/scores.parquet",
-        responses=f"{RESULTS}/evaluations/base/{{benchmark}}/responses.parquet",
+        scores=layout.base_folder(RESULTS, "{benchmark}") + "/scores.parquet",
+        responses=layout.base_folder(RESULTS, "{benchmark}") + "/responses.parquet",
     log:
-        f"{RESULTS}/logs/evaluate/base_{{benchmark}}.log",
+        layout.base_log(RESULTS, "{benchmark}"),
     threads: SETTINGS.evaluation.threads
     resources:
         mem_mb=2500,
@@ -35,14 +35,14 @@ rule evaluate_base:
 rule evaluate_round:
     input:
         policy=rules.fetch_policy.output[0],
-        checkpoint=rules.train_round.output.checkpoint,
+        checkpoint=layout.round_folder(RESULTS, "{arm}", "{seed}", "{round}") + "/checkpoint",
         prompts=benchmark_prompts,
         nltk=rules.fetch_nltk.output[0],
     output:
-        scores=f"{RESULTS}/evaluations/{{arm}}/seed_{{seed}}/round_{{round}}/{{benchmark}}/scores.parquet",
-        responses=f"{RESULTS}/evaluations/{{arm}}/seed_{{seed}}/round_{{round}}/{{benchmark}}/responses.parquet",
+        scores=layout.evaluation_folder(RESULTS, "{arm}", "{seed}", "{round}", "{benchmark}") + "/scores.parquet",
+        responses=layout.evaluation_folder(RESULTS, "{arm}", "{seed}", "{round}", "{benchmark}") + "/responses.parquet",
     log:
-        f"{RESULTS}/logs/evaluate/{{arm}}_seed_{{seed}}_round_{{round}}_{{benchmark}}.log",
+        layout.evaluation_log(RESULTS, "{arm}", "{seed}", "{round}", "{benchmark}"),
     threads: SETTINGS.evaluation.threads
     resources:
         mem_mb=2500,

@@ -1,4 +1,4 @@
-"""Rounds of RTT-GRPO, one after the other per arm and seed, arms and seeds side by side."""
+"""Rounds of training, one after the other per arm and seed; arms and seeds side by side."""
 
 
 rule train_round:
@@ -10,11 +10,13 @@ rule train_round:
         discriminator=discriminator_of,
         start=round_before,
     output:
-        checkpoint=directory(f"{RESULTS}/policies/{{arm}}/seed_{{seed}}/round_{{round}}/checkpoint"),
-        rollouts=f"{RESULTS}/policies/{{arm}}/seed_{{seed}}/round_{{round}}/rollouts.parquet",
-        metrics=f"{RESULTS}/policies/{{arm}}/seed_{{seed}}/round_{{round}}/metrics.jsonl",
+        checkpoint=directory(layout.round_folder(RESULTS, "{arm}", "{seed}", "{round}") + "/checkpoint"),
+        rollouts=layout.round_folder(RESULTS, "{arm}", "{seed}", "{round}") + "/rollouts.parquet",
+        metrics=layout.round_folder(RESULTS, "{arm}", "{seed}", "{round}") + "/metrics.jsonl",
     log:
-        f"{RESULTS}/logs/train_round/{{arm}}_seed_{{seed}}_round_{{round}}.log",
+        layout.round_log(RESULTS, "{arm}", "{seed}", "{round}"),
+    wildcard_constraints:
+        arm=one_of(ONLINE),
     priority: 10
     threads: SETTINGS.policy.threads
     resources:
@@ -22,13 +24,10 @@ rule train_round:
     params:
         config=CONFIG,
         track=TRACK,
-        settings=lambda wildcards: {
-            **section("policy"),
-            "arm": section("arms")["arms"][wildcards.arm],
-        },
+        settings=arm_settings,
         folder=lambda wildcards, output: os.path.dirname(output.rollouts),
-        start=lambda wildcards, input: f"--start {input.start}" if input.start else "",
-        discriminator=lambda wildcards, input: (f"--discriminator {input.discriminator}" if input.discriminator else ""),
+        start=lambda wildcards, input: option("start", input.start),
+        discriminator=lambda wildcards, input: option("discriminator", input.discriminator),
     message:
         "Training {wildcards.arm}, seed {wildcards.seed}, round {wildcards.round}"
     shell:
@@ -41,6 +40,51 @@ rule train_round:
         " --nltk {input.nltk}"
         " --policy {input.policy}"
         " {params.discriminator}"
+        " {params.start}"
+        " --output {params.folder}"
+        " --track {params.track}"
+        " > {log} 2>&1"
+
+
+rule train_offline_round:
+    input:
+        prompts=rules.make_prompts.output.prompts,
+        nltk=rules.fetch_nltk.output[0],
+        policy=rules.fetch_policy.output[0],
+        experiment=rules.create_experiment.output[0],
+        responses=rules.sample_candidates.output.responses,
+        verdicts=rules.judge_candidates.output.verdicts,
+        start=round_before,
+    output:
+        checkpoint=directory(layout.round_folder(RESULTS, "{arm}", "{seed}", "{round}") + "/checkpoint"),
+        metrics=layout.round_folder(RESULTS, "{arm}", "{seed}", "{round}") + "/metrics.jsonl",
+    log:
+        layout.round_log(RESULTS, "{arm}", "{seed}", "{round}"),
+    wildcard_constraints:
+        arm=one_of(OFFLINE),
+    priority: 10
+    threads: SETTINGS.policy.threads
+    resources:
+        mem_mb=4000,
+    params:
+        config=CONFIG,
+        track=TRACK,
+        settings=arm_settings,
+        folder=lambda wildcards, output: os.path.dirname(output.metrics),
+        start=lambda wildcards, input: option("start", input.start),
+    message:
+        "Training {wildcards.arm}, seed {wildcards.seed}, round {wildcards.round}"
+    shell:
+        "rtt round"
+        " --config {params.config}"
+        " --arm {wildcards.arm}"
+        " --seed {wildcards.seed}"
+        " --round {wildcards.round}"
+        " --prompts {input.prompts}"
+        " --nltk {input.nltk}"
+        " --policy {input.policy}"
+        " --responses {input.responses}"
+        " --verdicts {input.verdicts}"
         " {params.start}"
         " --output {params.folder}"
         " --track {params.track}"

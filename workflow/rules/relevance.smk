@@ -55,10 +55,10 @@ rule train_discriminator:
         backbone=rules.fetch_policy.output[0],
         experiment=rules.create_experiment.output[0],
     output:
-        discriminator=directory(f"{RESULTS}/discriminator/model"),
-        metrics=f"{RESULTS}/discriminator/metrics.json",
+        discriminator=directory(layout.discriminator(RESULTS, "{variant}")),
+        metrics=layout.discriminator_metrics(RESULTS, "{variant}"),
     log:
-        f"{RESULTS}/logs/train_discriminator.log",
+        layout.discriminator_log(RESULTS, "{variant}"),
     priority: 50
     threads: SETTINGS.discriminator.threads
     resources:
@@ -66,12 +66,13 @@ rule train_discriminator:
     params:
         config=CONFIG,
         track=TRACK,
-        settings=section("discriminator"),
+        settings=lambda wildcards: to_dict(SETTINGS.discriminators()[wildcards.variant]),
     message:
-        "Training the discriminator"
+        "Training the discriminator {wildcards.variant}"
     shell:
         "rtt discriminator"
         " --config {params.config}"
+        " --variant {wildcards.variant}"
         " --labels {input.labels}"
         " --backbone {input.backbone}"
         " --output {output.discriminator}"

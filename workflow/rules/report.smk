@@ -4,20 +4,11 @@
 rule write_report:
     input:
         scores=all_scores,
-        discriminator=(rules.train_discriminator.output.metrics if SETTINGS.needs_discriminator() else []),
+        discriminators=discriminator_metrics(),
         left_out=left_out(),
+        reference="config/reference_results.yaml",
     output:
-        main=f"{RESULTS}/tables/main.csv",
-        main_md=f"{RESULTS}/tables/main.md",
-        main_txt=f"{RESULTS}/tables/main.txt",
-        paired=f"{RESULTS}/tables/paired.csv",
-        curves=f"{RESULTS}/tables/curves.csv",
-        figures=expand(
-            f"{RESULTS}/figures/{{name}}.{{format}}",
-            name=["learning_curves", "comparison"] + (["discriminator"] if SETTINGS.needs_discriminator() else []),
-            format=["svg", "png"],
-        ),
-        page=f"{RESULTS}/report/index.html",
+        [f"{RESULTS}/{path}" for path in report_outputs(SETTINGS)],
     log:
         f"{RESULTS}/logs/write_report.log",
     threads: 1
@@ -29,17 +20,20 @@ rule write_report:
         settings={
             "seed": SETTINGS.evaluation.seed,
             "draws": SETTINGS.evaluation.bootstrap_draws,
-            "arms": list(SETTINGS.arms),
+            "tables": SETTINGS.table_arms(),
+            "headline": SETTINGS.headline,
         },
-        discriminator=lambda wildcards, input: (f"--discriminator {input.discriminator}" if input.discriminator else ""),
+        discriminators=lambda wildcards, input: option("discriminators", input.discriminators),
+        left_out=lambda wildcards, input: option("left-out", input.left_out),
     message:
         "Writing tables, figures and the report"
     shell:
         "rtt report"
         " --config {params.config}"
         " --scores {input.scores}"
-        " {params.discriminator}"
-        " --left-out {input.left_out}"
+        " {params.discriminators}"
+        " {params.left_out}"
+        " --reference {input.reference}"
         " --output {params.results}"
         " > {log} 2>&1"
 

@@ -1,0 +1,94 @@
+"""Where a study's products lie below its results folder: the one place that names them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rtt.config import BASE, Config
+
+
+def discriminator(results: str, variant: str) -> str:
+    """Folder of a discriminator."""
+    return f"{results}/discriminators/{variant}/model"
+
+
+def discriminator_metrics(results: str, variant: str) -> str:
+    """JSON of a discriminator's figures."""
+    return f"{results}/discriminators/{variant}/metrics.json"
+
+
+def discriminator_log(results: str, variant: str) -> str:
+    return f"{results}/logs/train_discriminator/{variant}.log"
+
+
+def round_folder(results: str, arm: str, seed: int | str, number: int | str) -> str:
+    """Folder of a round: checkpoint, metrics and rollouts."""
+    return f"{results}/policies/{arm}/seed_{seed}/round_{number}"
+
+
+def round_log(results: str, arm: str, seed: int | str, number: int | str) -> str:
+    return f"{results}/logs/train_round/{arm}_seed_{seed}_round_{number}.log"
+
+
+def evaluation_folder(results: str, arm: str, seed: int | str, number: int | str, benchmark: str) -> str:
+    """Folder of an evaluation of a round: scores and responses."""
+    return f"{results}/evaluations/{arm}/seed_{seed}/round_{number}/{benchmark}"
+
+
+def evaluation_log(results: str, arm: str, seed: int | str, number: int | str, benchmark: str) -> str:
+    return f"{results}/logs/evaluate/{arm}_seed_{seed}_round_{number}_{benchmark}.log"
+
+
+def base_folder(results: str, benchmark: str) -> str:
+    """Folder of an evaluation of the start policy."""
+    return f"{results}/evaluations/{BASE}/{benchmark}"
+
+
+def base_log(results: str, benchmark: str) -> str:
+    return f"{results}/logs/evaluate/{BASE}_{benchmark}.log"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation a complete study has.
+
+    Attributes:
+        arm: its name, or ``base``.
+        seed: of the arm's run; 0 for the base.
+        number: the round; 0 for the base.
+        benchmark: what it is scored on.
+        scores: path of the scores.
+        logs: logs of the steps that lead to it, earliest first.
+    """
+
+    arm: str
+    seed: int
+    number: int
+    benchmark: str
+    scores: str
+    logs: tuple[str, ...]
+
+
+def evaluations(config: Config) -> Iterator[Evaluation]:
+    """Base and last rounds on every benchmark, and every round where a curve is drawn."""
+    results, benchmarks, last = config.results, config.evaluation.benchmarks, config.policy.rounds
+    for name in benchmarks:
+        place = base_folder(results, name)
+        yield Evaluation(BASE, 0, 0, name, f"{place}/scores.parquet", (base_log(results, name),))
+    for arm, seed in config.runs():
+        credit = config.arms[arm].credit
+        learned = credit is not None and credit.relevance == "discriminator"
+        before = (discriminator_log(results, credit.discriminator),) if credit is not None and learned else ()
+        for number in range(1, last + 1):
+            trained = tuple(round_log(results, arm, seed, earlier) for earlier in range(1, number + 1))
+            for name, benchmark in benchmarks.items():
+                if benchmark.each_round or number == last:
+                    yield Evaluation(
+                        arm,
+                        seed,
+                        number,
+                        name,
+                        f"{evaluation_folder(results, arm, seed, number, name)}/scores.parquet",
+                        (*before, *trained, evaluation_log(results, arm, seed, number, name)),
+                    )
