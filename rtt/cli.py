@@ -284,7 +284,12 @@ def round_(arguments: argparse.Namespace) -> None:
         parent = open_parent(f"{arm}/seed_{seed}", f"{arm} seed {seed}", {**all_tags, "level": "arm"})
         if number == 1:
             parent.log_params(
-                {"arm": arm, "seed": seed, **flatten(to_dict(config.policy)), **flatten(to_dict(config.arms[arm]))}
+                {
+                    "arm": arm,
+                    "seed": seed,
+                    **flatten(to_dict(config.policy), "policy."),
+                    **flatten(to_dict(config.arms[arm]), "arm."),
+                }
             )
         run = tracker.open(
             f"{arm}/seed_{seed}/round_{number}",
@@ -424,7 +429,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Rubrics to Tokens: each subcommand is one step of the workflow. `make run` chains them all.",
     )
     parser.add_argument("--version", action="version", version=f"rtt {__version__}")
-    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+    steps = parser.add_subparsers(dest="command", required=True, metavar="STEP")
 
     def step(name: str, handler: Handler, purpose: str, example: str, config: bool = True) -> argparse.ArgumentParser:
         sub = steps.add_parser(
@@ -646,7 +651,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    if arguments.step != "fetch":
+    if arguments.command != "fetch":
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # every input is a file by now
     try:
         arguments.handler(arguments)
