@@ -1,14 +1,17 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rtt.data.kinds import HELDOUT_KINDS, KINDS, compatible
-from rtt.data.prompts import load_topics, make_prompts, read_prompts_jsonl
+from rtt.data.prompts import load_topics, make_prompts, read_prompts_jsonl, without_rubrics
 from rtt.errors import UserError
 from rtt.rubrics import parse_rubrics
 from rtt.tables import Prompts
@@ -170,6 +173,123 @@ def test_an_unknown_held_out_kind_is_told_the_known_ones():
     with pytest.raises(UserError) as caught:
         make_prompts(200, 0, ["punctuation:no_coma"], SPLITS)
     assert all(kind in caught.value.todo for kind in KINDS)
+
+
+# Prompts without their rubrics.
+
+LEADS = ("Follow these rules:", "Please mind the following:", "Requirements:", "Keep to these points:")
+EMPTY_LINE = re.compile(r"^\s*(?:[-*]|\d+\.)?\s*$", re.MULTILINE)
+
+
+def written(layout, task, criteria):
+    """A prompt as made prompts are written; the task alone where there are no criteria."""
+    if not criteria:
+        return task
+    if layout in LAYOUTS_OF_ONE_LINE:
+        return task + LAYOUTS_OF_ONE_LINE[layout] + " ".join(criteria)
+    marks = ["- " if layout == "dashes" else f"{k}. " for k in range(1, len(criteria) + 1)]
+    return "\n".join([task, "", "Requirements:", *(mark + text for mark, text in zip(marks, criteria, strict=True))])
+
+
+LAYOUTS_OF_ONE_LINE = {
+    "same line": " ",
+    "next line": "\n",
+    "next paragraph": "\n\n",
+    "own paragraph": "\n\nKeep to these points: ",
+}
+CRITERIA = [
+    "Use no commas.",
+    'End with "Easy, is it not?" and stop.',
+    "Write 2. sentences + [one] (more)?",
+    "Mention tea.",
+    "1. Number nothing.",
+    "- Be brief.",
+]
+
+
+@given(
+    layout=st.sampled_from([*LAYOUTS_OF_ONE_LINE, "dashes", "numbers"]),
+    criteria=st.permutations(CRITERIA).flatmap(lambda order: st.integers(1, 6).map(lambda size: order[:size])),
+    kept=st.lists(st.booleans(), min_size=6, max_size=6),
+    task=st.sampled_from(["Write about tea.", "Here: list 2. things  - or 3.\n\n  Indented.  Twice  spaced."]),
+)
+@settings(deadline=None, max_examples=300)
+def test_what_is_left_is_as_if_written_without_the_criteria(layout, criteria, kept, task):
+    left = [text for text, keep in zip(criteria, kept, strict=False) if keep]
+    gone = [text for text, keep in zip(criteria, kept, strict=False) if not keep]
+    assert without_rubrics(written(layout, task, criteria), gone) == written(layout, task, left)
+
+
+@pytest.fixture(scope="module")
+def few_prompts():
+    table = make_prompts(400, 0, HELDOUT_KINDS, SPLITS)
+    return table.assign(texts=table["rubrics"].map(lambda text: [rubric.text for rubric in parse_rubrics(text)]))
+
+
+def test_a_made_prompt_without_its_rubrics_is_its_task(few_prompts):
+    tasks = {topic.slug: topic.task for topic in load_topics()}
+    for row in few_prompts.itertuples():
+        left = without_rubrics(row.prompt, row.texts)
+        assert tasks[row.topic] in left
+        assert row.prompt.startswith(left)
+        assert not any(text in left for text in (*row.texts, *LEADS))
+        assert not EMPTY_LINE.search(left), left
+        assert left == left.strip()
+
+
+def test_a_made_prompt_without_one_rubric_has_all_the_others(few_prompts):
+    tasks = {topic.slug: topic.task for topic in load_topics()}
+    for row in few_prompts.itertuples():
+        for text in row.texts:
+            others = [other for other in row.texts if other != text]
+            left = without_rubrics(row.prompt, [text])
+            assert text not in left
+            assert tasks[row.topic] in left
+            assert all(other in left for other in others)
+            assert any(lead in left for lead in LEADS) == (bool(others) and any(lead in row.prompt for lead in LEADS))
+            body = left.split("\n\n", 1)[-1]
+            assert not EMPTY_LINE.search(body), left
+            numbers = [int(number) for number in re.findall(r"^(\d+)\. ", left, re.MULTILINE)]
+            assert numbers == list(range(1, len(numbers) + 1))
+            # taking out the rest as well comes to the same as taking out all at once
+            assert without_rubrics(left, others) == without_rubrics(row.prompt, row.texts)
+
+
+def test_no_criteria_leave_a_prompt_as_it_is():
+    assert without_rubrics("  Say  hi. \n", []) == "  Say  hi. \n"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "texts", "left"),
+    [
+        ("Say hi. Mention tea. Use no commas.", ["Mention tea"], "Say hi. Use no commas."),
+        ("Say hi.\n* Mention tea;\n* use no commas", ["Mention tea"], "Say hi.\n* use no commas"),
+        ("Mention tea. Say hi.", ["Mention tea."], "Say hi."),
+        ("Mention tea.", ["Mention tea."], ""),
+        ("Be calm. Say hi. Be calm.", ["Be calm."], "Say hi."),
+        ("Use teaspoons. Use tea. Reuse tea.", ["Use tea"], "Use teaspoons. Reuse tea."),
+        ("Hi. Use tea. Use tea and milk.", ["Use tea", "Use tea and milk"], "Hi."),
+        ("Say hi.\n\nMention tea.\n\nThank you.", ["Mention tea."], "Say hi.\n\nThank you."),
+        ("Say hi.\n\nRequirements:\n- Mention tea.\n\nThank you.", ["Mention tea."], "Say hi.\n\nThank you."),
+        ("Say hi.\n\nRequirements:\n- Tea.\n\n- Milk.", ["Tea."], "Say hi.\n\nRequirements:\n\n- Milk."),
+        ("1. Tea.\n2. Milk.\n   Warm.\n3. Jam.\n\n5. Bun.", ["Tea."], "1. Milk.\n   Warm.\n2. Jam.\n\n4. Bun."),
+        ("1. Tea.\n2. Milk.\nThen:\n3. Jam.", ["Tea."], "1. Milk.\nThen:\n3. Jam."),
+        ("1. Tea.\n2. Milk.\n1. Jam.\n2. Bun.", ["Tea."], "1. Milk.\n1. Jam.\n2. Bun."),
+        ("3) Tea.\n4) Milk.\n5) Jam.", ["Milk."], "3) Tea.\n4) Jam."),
+        ("Hi.\n- Say:\n  one\n  two\n- Bye.", ["Say:\n  one\n  two"], "Hi.\n- Bye."),
+    ],
+)
+def test_criteria_leave_a_users_own_prompt_too(prompt, texts, left):
+    assert without_rubrics(prompt, texts) == left
+
+
+@pytest.mark.parametrize("text", ["Mention milk.", "Mention te", "", "  "])
+def test_a_criterion_that_is_not_in_its_prompt_is_refused(text):
+    with pytest.raises(UserError, match="does not stand in its prompt") as caught:
+        without_rubrics("Say hi. Mention tea.", ["Mention tea.", text])
+    assert repr(text) in caught.value.what
+    assert "Say hi. Mention tea." in caught.value.where
+    assert caught.value.todo
 
 
 # A user's own file.
