@@ -18,6 +18,10 @@ KEY = "rtt.key"
 """Tag that says which product a run belongs to; the same step done again replaces its run."""
 
 
+SQLITE = "sqlite:///"
+"""What stands before the path in the URI of a SQLite database."""
+
+
 class Run(Protocol):
     """One MLflow run."""
 
@@ -145,9 +149,14 @@ class Tracker:
     def create_experiment(self, artifacts: Path | None = None) -> str:
         """Makes database and experiment unless they are there; returns the experiment's id.
 
+        Args:
+            artifacts: where artifacts go; None is the folder ``artifacts`` beside a SQLite database, else the server's.
+
         Raises:
             UserError: MLflow does not answer, as for every method here.
         """
+        if artifacts is None and self.uri.startswith(SQLITE):
+            artifacts = Path(self.uri.removeprefix(SQLITE)).parent / "artifacts"
         with self._answering():
             found = self.client.get_experiment_by_name(self.name)
             if found is not None:

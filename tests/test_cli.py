@@ -322,7 +322,10 @@ def test_first_round_done_again_with_other_settings_begins_its_arm_anew(study, t
     runs = {run.data.tags[KEY]: run for run in tracker.client.search_runs([tracker.create_experiment()])}
     assert set(runs) == {"rl_csr/seed_0", "rl_csr/seed_0/round_1"}
     assert runs["rl_csr/seed_0"].data.params["policy.learning_rate"] == "0.002"
-    assert runs["rl_csr/seed_0/round_1"].data.tags["mlflow.parentRunId"] == runs["rl_csr/seed_0"].info.run_id
+    child = runs["rl_csr/seed_0/round_1"]
+    assert child.data.tags["mlflow.parentRunId"] == runs["rl_csr/seed_0"].info.run_id
+    kept = tmp_path / "artifacts" / child.info.run_id / "artifacts" / "rollouts.parquet"
+    assert kept.read_bytes() == (tmp_path / "round_1" / "rollouts.parquet").read_bytes()
 
 
 # Help

@@ -63,6 +63,12 @@ def test_experiment_is_made_once(database, tmp_path):
     assert client.get_experiment(first).artifact_location == (tmp_path / "artifacts").as_uri()
 
 
+def test_artifacts_go_beside_a_database_where_nothing_else_is_said(database):
+    tracker = Tracker(database, "beside")
+    location = tracker.client.get_experiment(tracker.create_experiment()).artifact_location
+    assert location == Path(database.removeprefix("sqlite:///")).with_name("artifacts").as_uri()
+
+
 def test_deleted_experiment_comes_back(database):
     tracker = Tracker(database, "deleted")
     identifier = tracker.create_experiment()
