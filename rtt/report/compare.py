@@ -9,8 +9,9 @@ import pandas as pd
 
 from rtt.config import Config, to_dict
 from rtt.provenance import tags
+from rtt.report.outputs import report_outputs, tables_of
+from rtt.report.results import read_scores
 from rtt.report.tables import accuracies
-from rtt.report.write import read_scores
 from rtt.tables import rows_of
 from rtt.tracking import Tracker, flatten
 
@@ -41,13 +42,17 @@ def log_comparison(config: Config, uri: str, *, scores: Sequence[Path], output: 
                 figures = {f"eval/{benchmark}/{name}": value for name, value in accuracies(part).items()}
                 run.log_metrics(figures, int(step))
         run.finish()
-    main = pd.read_csv(output / "tables" / "main.csv")
     comparison = tracker.open("comparison", "comparison", {**all_tags, "level": "comparison"})
     comparison.log_params(flatten(to_dict(config)))
-    for row in rows_of(main):
+    for row in rows_of(_tables(config, output)):
         comparison.log_metrics({f"{row.arm}/{row.benchmark}/{row.metric}": row.value}, int(row.step))
-    for folder in ("tables", "figures", "report"):
-        for path in sorted((output / folder).iterdir()):
-            comparison.log_artifact(path, folder)
+    for relative in report_outputs(config):
+        comparison.log_artifact(output / relative, str(Path(relative).parent))
     comparison.finish()
     return comparison.run_id
+
+
+def _tables(config: Config, output: Path) -> pd.DataFrame:
+    """The rows of all tables of arms, an arm that stands in several of them once."""
+    found = [pd.read_csv(output / "tables" / f"{name}.csv") for name in tables_of(config)]
+    return pd.concat(found, ignore_index=True).drop_duplicates(["arm", "benchmark", "metric"])

@@ -5,29 +5,32 @@ matplotlib is imported when something is drawn, not before, and only through its
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from rtt.report.tables import BASE
+from rtt.config import BASE
+from rtt.report import drawing
+from rtt.report.statistics import SIGNIFICANT
+from rtt.tables import rows_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-STYLE = Path(__file__).with_name("style.mplstyle")
-INTERVAL = "95 % interval over prompts"
+METRIC = "instruction_strict"
 # Lists of unequal length, so that arms who share a colour differ in the rest.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)), (0, (2, 1)))
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "----")
-BASE_LOOK: dict[str, Any] = {"color": "#404040", "linestyle": ":", "linewidth": 1.0}
+BASE_LOOK: dict[str, Any] = {"color": drawing.GREY, "linestyle": ":", "linewidth": 1.0}
 MOST_BANDS = 4
+MOST_LINES = 6
+"""Arms in one panel; more get a panel each."""
+PANELS = 3
+"""Panels side by side, for many arms."""
 SCORERS: dict[str, tuple[str, dict[str, Any]]] = {
     # name: (column of a kind's figures, look); the crosses lie on top, where open squares do not hide them
     "discriminator": ("auprc", {"marker": "o", "color": "#0072B2", "s": 20, "zorder": 3}),
@@ -36,45 +39,15 @@ SCORERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@contextmanager
-def _style() -> Iterator[None]:
-    import matplotlib.style
-
-    with matplotlib.style.context(["default", STYLE]):
-        yield
-
-
-def _save(figure: Figure, stem: Path) -> list[Path]:
-    """Writes ``stem.svg`` and ``stem.png`` without a date or the drawing library's name, each in one move."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for suffix, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format=suffix, metadata=metadata)
-        path = stem.with_name(f"{stem.name}.{suffix}")
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(drawn.getvalue())
-        partial.replace(path)
-        paths.append(path)
-    return paths
-
-
-def _colours(names: list[str]) -> dict[str, str]:
-    """The style file's colours in turn."""
-    from matplotlib import rcParams
-
-    return dict(zip(names, cycle(rcParams["axes.prop_cycle"].by_key()["color"]), strict=False))
-
-
-def _empty(axes: Axes, text: str) -> None:
-    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color="#404040")
+def _interval(seeds: int) -> str:
+    return f"95 % interval over {'seeds and ' * (seeds > 1)}prompts"
 
 
 def learning_curves(curves: pd.DataFrame, path_stem: Path) -> list[Path]:
-    """Validation instruction accuracy over optimiser steps, per arm: seeds thin, their mean thick, interval as a band.
+    """Validation instruction accuracy over optimiser steps, per arm: seeds thin, their mean thick.
+
+    Up to MOST_LINES arms share one panel, the interval of up to MOST_BANDS as a band. More arms get a panel each, with
+    the means of the others in grey behind.
 
     Args:
         curves: as rtt.report.tables.curve_table returns it. An arm's value at step 0 is that of the base.
@@ -83,62 +56,155 @@ def learning_curves(curves: pd.DataFrame, path_stem: Path) -> list[Path]:
     Returns:
         The paths of the SVG and the PNG.
     """
+    names = list(curves["arm"].unique())
+    draw = _curves_together if len(names) <= MOST_LINES else _curves_apart
+    with drawing.style():
+        return draw(curves, names, path_stem)
+
+
+def _seeds(curves: pd.DataFrame) -> int:
+    return int(curves.groupby("arm")["seed"].nunique().max()) if len(curves) else 0
+
+
+def _draw_seeds(axes: Axes, arm: pd.DataFrame, **look: Any) -> None:
+    for _, one in arm.groupby("seed"):
+        axes.plot(one["step"], 100 * one[METRIC], linewidth=0.5, alpha=0.7, **look)
+
+
+def _draw_base(axes: Axes, curves: pd.DataFrame) -> None:
+    """The level every arm starts from, where it is one."""
+    starts = curves.loc[curves["step"] == 0, METRIC]
+    if starts.nunique() == 1:
+        axes.axhline(100 * starts.iloc[0], label=BASE, **BASE_LOOK)
+
+
+def _curves_together(curves: pd.DataFrame, names: list[str], path_stem: Path) -> list[Path]:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, MaxNLocator
 
-    names = list(curves["arm"].unique())
-    seeds = int(curves.groupby("arm")["seed"].nunique().max()) if names else 0
+    seeds = _seeds(curves)
     banded = len(names) <= MOST_BANDS  # more would hide one another
-    said = [f"thick: mean of {seeds} seeds, thin: each seed"] * (seeds > 1) + [f"band: {INTERVAL}"] * banded
-    with _style():
-        figure = Figure()
-        axes = figure.add_subplot()
-        for (name, colour), line, marker in zip(_colours(names).items(), cycle(LINES), cycle(MARKERS), strict=False):
-            arm = curves[curves["arm"] == name]
-            mean = 100 * arm.groupby("step")[["instruction_strict", "low", "high"]].mean()
-            if banded:
-                axes.fill_between(mean.index, mean["low"], mean["high"], color=colour, alpha=0.13, linewidth=0)
-            if seeds > 1:
-                for _, one in arm.groupby("seed"):
-                    shares = 100 * one["instruction_strict"]
-                    axes.plot(one["step"], shares, color=colour, linestyle=line, linewidth=0.5, alpha=0.7)
-            axes.plot(mean.index, mean["instruction_strict"], color=colour, linestyle=line, marker=marker, label=name)
-        starts = curves.loc[curves["step"] == 0, "instruction_strict"]
-        if starts.nunique() == 1:
-            axes.axhline(100 * starts.iloc[0], label=BASE, **BASE_LOOK)
-        if not names:
-            _empty(axes, "no scores on validation")
-        axes.set_xlabel("Optimiser steps")
-        axes.set_ylabel("Validation instruction\naccuracy (%)")
-        steps = sorted(curves["step"].unique())
-        axes.xaxis.set_major_locator(FixedLocator(steps) if 0 < len(steps) <= 9 else MaxNLocator(6, integer=True))
+    said = [f"thick: mean of {seeds} seeds, thin: each seed"] * (seeds > 1)
+    said += [f"band: {_interval(seeds)}"] * (banded and bool(names))
+    figure = Figure()
+    axes = figure.add_subplot()
+    for (name, colour), line, marker in zip(drawing.colours(names).items(), cycle(LINES), cycle(MARKERS), strict=False):
+        arm = curves[curves["arm"] == name]
+        mean = 100 * arm.groupby("step")[[METRIC, "low", "high"]].mean()
+        if banded:
+            axes.fill_between(mean.index, mean["low"], mean["high"], color=colour, alpha=0.13, linewidth=0)
+        if seeds > 1:
+            _draw_seeds(axes, arm, color=colour, linestyle=line)
+        axes.plot(mean.index, mean[METRIC], color=colour, linestyle=line, marker=marker, label=name)
+    _draw_base(axes, curves)
+    if not names:
+        drawing.empty(axes, "no scores on validation")
+    axes.set_xlabel("Optimiser steps")
+    axes.set_ylabel("Validation instruction\naccuracy (%)")
+    steps = sorted(curves["step"].unique())
+    axes.xaxis.set_major_locator(FixedLocator(steps) if 0 < len(steps) <= 9 else MaxNLocator(6, integer=True))
+    axes.grid(axis="y")
+    axes.margins(x=0.03)
+    if names:
+        figure.set_figheight(2.2 + 0.15 * (drawing.legend(figure, axes, said) + len(said)))
+    return drawing.save(figure, path_stem)
+
+
+def _curves_apart(curves: pd.DataFrame, names: list[str], path_stem: Path) -> list[Path]:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    seeds, rows = _seeds(curves), -(-len(names) // PANELS)
+    means = 100 * curves.groupby(["arm", "step"], sort=False)[METRIC].mean()
+    figure = Figure(figsize=(3.5, 0.95 * rows + 0.55))
+    panels = figure.subplots(rows, PANELS, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, name in zip(panels, names, strict=False):
+        for other in names:
+            if other != name:
+                axes.plot(means[other].index, means[other], color="#C8C8C8", linewidth=0.5, label="_other")
+        if seeds > 1:
+            _draw_seeds(axes, curves[curves["arm"] == name], color="#0072B2", label="_seed")
+        axes.plot(means[name].index, means[name], color="#0072B2", label=name)
+        _draw_base(axes, curves)
+        axes.set_title(_broken_at(name, 17), fontsize=6.5, pad=2)
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="y")
-        axes.margins(x=0.03)
-        if names:
-            figure.set_figheight(2.2 + 0.15 * (_legend(figure, axes, said) + len(said)))
-        return _save(figure, path_stem)
+    for axes in panels[len(names) :]:
+        axes.set_axis_off()
+    for axes in panels[len(names) - PANELS : len(names)]:
+        axes.tick_params(labelbottom=True)
+    said = f"thick: mean of {seeds} seeds, thin: each seed, " if seeds > 1 else ""
+    figure.suptitle(f"{said}grey: the other arms,\ndotted: {BASE}", fontsize=7, x=0.01, ha="left")
+    figure.supxlabel("Optimiser steps", fontsize=7.5)
+    figure.supylabel("Validation instruction accuracy (%)", fontsize=7.5)
+    return drawing.save(figure, path_stem)
 
 
-def _legend(figure: Figure, axes: Axes, said: list[str], **options: Any) -> int:
-    """Above the axes, where it hides nothing, under the lines `said`; as many columns as fit. Returns its rows."""
-    handles, labels = axes.get_legend_handles_labels()
-    longest = max(map(len, labels))
-    columns = min(3 if longest <= 13 else 2 if longest <= 26 else 1, len(labels))
-    legend = figure.legend(
-        handles,
-        labels,
-        loc="outside upper left",
-        ncols=columns,
-        title="\n".join(said) or None,
-        alignment="left",
-        columnspacing=1.2,
-        **options,
-    )
-    legend.get_title().set_fontsize(7)
-    return -(-len(labels) // columns)
+def _broken_at(name: str, width: int) -> str:
+    """A name in two lines, parted at an underscore near its middle, where it is wider than `width` characters."""
+    places = [place + 1 for place, sign in enumerate(name[:-1]) if sign == "_"]
+    if len(name) <= width or not places:
+        return name
+    place = min(places, key=lambda place: abs(2 * place - len(name)))
+    return f"{name[:place]}\n{name[place:]}"
 
 
-def comparison_bars(main: pd.DataFrame, path_stem: Path, metric: str = "instruction_strict") -> list[Path]:
+def difference_plot(paired: pd.DataFrame, against: str, path_stem: Path) -> list[Path]:
+    """Differences from one arm in points, with intervals, a panel per benchmark: filled where Holm's p is below 0.05.
+
+    Args:
+        paired: rows of rtt.report.tables.paired_table that all subtract `against`.
+        against: an arm.
+        path_stem: where to write, without a suffix.
+
+    Returns:
+        The paths of the SVG and the PNG.
+    """
+    from matplotlib.figure import Figure
+
+    rows = paired[paired["metric"] == METRIC]
+    benchmarks, arms = list(rows["benchmark"].unique()), list(rows["arm"].unique())
+    columns = min(2, len(benchmarks)) or 1
+    lines = -(-len(benchmarks) // columns) or 1
+    labels = [_broken_at(arm, 18) for arm in arms]
+    # the height grows with the arms, so that any number of them stays legible
+    body = sum(0.23 if "\n" in label else 0.15 for label in labels) or 0.5
+    with drawing.style():
+        figure = Figure(figsize=(3.5, 0.65 + lines * (body + 0.32)))
+        panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for axes, benchmark in zip(panels, benchmarks, strict=False):
+            _draw_differences(axes, rows[rows["benchmark"] == benchmark], arms)
+            axes.set_title(benchmark.replace("_", " "))
+            axes.tick_params(labelbottom=True)
+        for axes in panels[max(1, len(benchmarks)) :]:
+            axes.set_axis_off()
+        first = panels[0]
+        if arms:
+            first.set_yticks(range(len(arms)), labels)
+            first.set_ylim(len(arms) - 0.4, -0.6)
+            look: dict[str, Any] = {"linestyle": "", "marker": "o", "color": "#0072B2", "markersize": 4}
+            first.plot([], [], label=f"p < {SIGNIFICANT} after Holm", **look)
+            first.plot([], [], label="not", markerfacecolor="white", **look)
+            drawing.legend(figure, first, [f"line: {_interval(int(rows['seeds'].max()))}"], handlelength=1)
+        else:
+            first.set_yticks([])
+            drawing.empty(first, f"no arm was compared with {against}")
+        figure.supxlabel(f"Strict instruction accuracy, points above {against}", fontsize=7.5)
+        return drawing.save(figure, path_stem)
+
+
+def _draw_differences(axes: Axes, rows: pd.DataFrame, arms: Sequence[str]) -> None:
+    axes.axvline(0, color="black", linewidth=0.8)
+    for row in rows_of(rows):
+        y, fill = arms.index(row.arm), "#0072B2" if row.p_holm < SIGNIFICANT else "white"
+        axes.hlines(y, 100 * row.low, 100 * row.high, color="#0072B2", linewidth=1.0)
+        axes.plot(100 * row.value, y, "o", color="#0072B2", markerfacecolor=fill, markersize=4, label="_difference")
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+
+
+def comparison_bars(main: pd.DataFrame, path_stem: Path, metric: str = METRIC) -> list[Path]:
     """Final accuracy of every arm on every benchmark, with its interval and its value in figures.
 
     Args:
@@ -153,11 +219,11 @@ def comparison_bars(main: pd.DataFrame, path_stem: Path, metric: str = "instruct
 
     rows = main[main["metric"] == metric]
     benchmarks, arms = list(rows["benchmark"].unique()), list(rows["arm"].unique())
-    with _style():
+    with drawing.style():
         figure = Figure()
         axes = figure.add_subplot()
         height = 0.84 / max(1, len(arms))
-        colours, hatches = _colours([arm for arm in arms if arm != BASE]), cycle(HATCHES)
+        colours, hatches = drawing.colours([arm for arm in arms if arm != BASE]), cycle(HATCHES)
         for place, arm in enumerate(arms):
             own = rows[rows["arm"] == arm].set_index("benchmark")
             where = [benchmarks.index(name) + (place - (len(arms) - 1) / 2) * height for name in own.index]
@@ -177,13 +243,13 @@ def comparison_bars(main: pd.DataFrame, path_stem: Path, metric: str = "instruct
         axes.set_xlim(0, 115 * max(rows["high"].max(), 0.05) if len(rows) else 100)
         axes.set_xlabel(f"{metric.partition('_')[0].capitalize()}-level accuracy, {metric.partition('_')[2]} (%)")
         axes.grid(axis="x")
-        legend_rows = _legend(figure, axes, [f"line: {INTERVAL}"]) if len(rows) else 0
+        legend_rows = drawing.legend(figure, axes, [f"line: {_interval(int(rows['seeds'].max()))}"]) if len(rows) else 0
         if rows.empty:
-            _empty(axes, "no scores")
+            drawing.empty(axes, "no scores")
         # the height grows with the bars, so that any number of arms and benchmarks stays legible
         bars = len(benchmarks) * max(0.34, 0.155 * len(arms) + 0.08)
         figure.set_figheight(0.75 + 0.15 * legend_rows + bars)
-        return _save(figure, path_stem)
+        return drawing.save(figure, path_stem)
 
 
 def _broken(name: str) -> str:
@@ -207,7 +273,7 @@ def discriminator_by_kind(metrics: Mapping[str, Any], path_stem: Path) -> list[P
     sets = {name: found["per_kind"] for name, found in metrics["sets"].items() if found["per_kind"]}
     sizes = [len(kinds) for kinds in sets.values()] or [1]
     names = _short_kinds([kind for kinds in sets.values() for kind in kinds])
-    with _style():
+    with drawing.style():
         figure = Figure(figsize=(3.5, 0.8 + 0.165 * sum(sizes) + 0.3 * len(sizes)))
         panels = figure.subplots(len(sizes), 1, sharex=True, squeeze=False, height_ratios=[n + 0.6 for n in sizes])
         for axes, (title, kinds) in zip(panels[:, 0], sets.items(), strict=False):
@@ -229,10 +295,10 @@ def discriminator_by_kind(metrics: Mapping[str, Any], path_stem: Path) -> list[P
         last.set_xlim(0, 1)
         figure.supxlabel("AUPRC (area under the precision-recall curve)", fontsize=7.5)
         if sets:
-            _legend(figure, last, [], handlelength=1)
+            drawing.legend(figure, last, [], handlelength=1)
         else:
-            _empty(last, "no labelled pairs")
-        return _save(figure, path_stem)
+            drawing.empty(last, "no labelled pairs")
+        return drawing.save(figure, path_stem)
 
 
 def _number(value: float | None) -> float:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,28 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from rtt.errors import UserError
-from rtt.report.tables import BASE, format_value
+from rtt.config import BASE
+from rtt.report.markup import POLICY, STYLE, bullets, note, table_of, td
+from rtt.report.outputs import MAIN, curves_stem, differences_stem
+from rtt.report.page_figures import (
+    bars_described,
+    curves_described,
+    differences_described,
+    embedded,
+    kinds_described,
+)
+from rtt.report.render import Layout, p_text
+from rtt.report.results import Results
+from rtt.report.sections import (
+    accuracy_table,
+    curves_table,
+    difference_table,
+    discriminator_section,
+    efficiency_section,
+    points,
+)
+from rtt.report.statistics import SIGNIFICANT
+from rtt.report.tables import differences_from
 from rtt.tables import rows_of
 
 QUESTION = (
@@ -23,95 +41,32 @@ QUESTION = (
 )
 OPEN_QUESTION = "How do the arms compare in the share of instructions their answers follow?"
 HOW_TO_READ = (
-    "Points are differences of strict instruction accuracy on the same prompts.",
-    "A difference counts where its interval, by bootstrap over prompts, excludes zero.",
-    "The intervals are not corrected for their number.",
+    "Points are differences of strict instruction accuracy on the same prompts and training seeds.",
+    f"A difference counts where its p-value, corrected by Holm for the main table, is below {SIGNIFICANT}.",
+    "The intervals are not corrected.",
 )
 ONE_SEED = "There is one training seed: how far another would move these figures is not measured."
-SEVERAL_SEEDS = "Training seeds are averaged; the intervals do not hold the spread between them."
-COLUMNS = {
-    "instruction_strict": "Instructions, strict (%)",
-    "prompt_strict": "Prompts, strict (%)",
-    "instruction_loose": "Instructions, loose (%)",
-    "prompt_loose": "Prompts, loose (%)",
-    "response_tokens": "Tokens a response",
-    "truncated": "Cut short (%)",
-}
-DASH = "–"
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-"""What a browser may load for the page: nothing that is not in it."""
-ROUNDING = 1e-9  # an interval that ends at zero does not exclude it, whatever the sum's last bit
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --soft: #5c5c5c; --line: #d4d4d4; --band: #f3f5f7;
-  --accent: #0059a0; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #16181b; --soft: #a9afb6; --line: #3a3f45;
-  --band: #20242a; --accent: #7cc0f5; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 62rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.55 system-ui, sans-serif; overflow-wrap: break-word; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .5rem; }
-h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; padding-top: .75rem; border-top: 1px solid var(--line); }
-p, li { max-width: 44rem; }
-.question { font-size: 1.1rem; color: var(--soft); margin-top: 0; }
-.answer { border-left: .3rem solid var(--accent); background: var(--band); padding: .25rem 1rem; max-width: 46rem; }
-.answer ul { margin: 0 0 1rem; padding-left: 1.2rem; }
-.note, figcaption, small { color: var(--soft); }
-.note, figcaption { font-size: .875rem; }
-.scroll { overflow-x: auto; margin: 1rem 0; }
-.scroll:focus-visible, pre:focus-visible { outline: 2px solid var(--accent); }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
-th, td { padding: .3rem .7rem; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line); }
-th { font-weight: 600; }
-thead th { vertical-align: bottom; border-bottom: 2px solid var(--line); }
-th:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
-th[scope=row] { font-weight: 400; min-width: 8rem; }
-th[scope=rowgroup] { background: var(--band); }
-th[scope=rowgroup] span { position: sticky; left: .7rem; }
-td { white-space: nowrap; }
-td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
-td small { display: block; }
-figure { margin: 1.5rem 0; }
-figure img { display: block; width: 32rem; max-width: 100%; height: auto; background: #fff; border-radius: .25rem; }
-pre { overflow-x: auto; background: var(--band); padding: .75rem 1rem; font-size: .8125rem; line-height: 1.45; }
-summary { cursor: pointer; color: var(--accent); }
-@media (max-width: 40rem) { h1 { font-size: 1.4rem; } th, td { padding: .3rem .45rem; }
-  th[scope=row] { min-width: 5.5rem; } }
-@media print { :root { --ink: #000; --paper: #fff; --soft: #444; --line: #bbb; --band: #f3f3f3; --accent: #000; }
-  body { max-width: none; padding: 0; font-size: 10pt; } .scroll, pre { overflow: visible; }
-  pre { white-space: pre-wrap; } table { font-size: 8pt; } th, td { padding: .2rem .35rem; }
-  figure, tr, .answer { break-inside: avoid; } h2, caption { break-after: avoid; } figure img { width: 11cm; }
-  details::details-content { display: block; content-visibility: visible; height: auto; } }
-"""
+SEVERAL_SEEDS = "Intervals and p-values hold the spread between training seeds as well as that between prompts."
 
 
 def write_page(
     destination: Path,
     *,
     title: str,
-    main: pd.DataFrame,
-    paired: pd.DataFrame,
-    curves: pd.DataFrame,
-    discriminator: Mapping[str, Any] | None,
-    figures: Sequence[Path],
+    results: Results,
+    figures: Mapping[str, Path],
     configuration: Mapping[str, Any],
     versions: Mapping[str, str],
-    notes: Sequence[str],
 ) -> None:
     """Writes the report beside `destination` and renames; the same input gives the same bytes.
 
     Args:
         destination: the HTML file.
         title: of the study.
-        main: as rtt.report.tables.main_table returns it.
-        paired: as rtt.report.tables.paired_table returns it; the answer is read from it.
-        curves: as rtt.report.tables.curve_table returns it.
-        discriminator: the figures of rtt.relevance.quality, or None where no arm uses a discriminator.
-        figures: SVG files, embedded in this order.
-        configuration: the resolved configuration; its ``arms`` say which pairs ask the question.
+        results: everything it shows; the answer is read from its paired differences in the table `main`.
+        figures: SVG files to embed, by the names rtt.report.outputs gives them.
+        configuration: the resolved configuration; ``headline``, else ``arms``, say which pairs ask the question.
         versions: package or commit by name.
-        notes: what was left out, one sentence each.
 
     Raises:
         UserError: a figure that cannot be read.
@@ -130,12 +85,14 @@ def write_page(
             "<body>",
             "<main>",
             f"<h1>{escape(title)}</h1>",
-            *_answer_section(paired, main, configuration),
-            *_main_section(main),
-            *_paired_section(paired),
-            *_figure_section(figures, main, curves, discriminator),
-            *_discriminator_section(discriminator),
-            *_notes_section(notes),
+            *_answer_section(results, configuration),
+            *_gaps_section(results),
+            *_contents(results),
+            *(line for name in results.tables for line in _table_section(name, results, figures)),
+            *efficiency_section(results.efficiency),
+            *discriminator_section(results.quality),
+            *(embedded(figures["discriminator"], *kinds_described(results.quality)) if results.quality else []),
+            *_left_out_section(results),
             *_origin_section(configuration, versions),
             "</main>",
             "</body>",
@@ -150,29 +107,34 @@ def write_page(
 
 
 def question_pairs(paired: pd.DataFrame, configuration: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows of `paired` that ask the study's question: an arm with token-level credit against the same reward
-    without, in that direction, whichever way the pair is listed. Empty where the configuration has no such pair."""
+    """The rows of `paired` that ask the study's question: its headline; without one, every arm with token-level credit
+    against the same reward without, in that direction. Empty where the configuration has no such pair."""
+    if headline := configuration.get("headline"):
+        rows = differences_from(paired, headline[1])
+        return rows[rows["arm"] == headline[0]]
     settings = configuration.get("arms") or {}
-    with_credit = {name: bool(arm.get("credit")) for name, arm in settings.items()}
-    reward = {name: repr(sorted((k, v) for k, v in arm.items() if k != "credit")) for name, arm in settings.items()}
-    rows = paired[paired["arm"].isin(reward) & paired["against"].isin(reward)]
-    turned = rows["against"].map(with_credit).eq(True)
-    asked = rows["arm"].map(with_credit).eq(True).ne(turned) & rows["arm"].map(reward).eq(rows["against"].map(reward))
-    rows, turned = rows[asked].copy(), turned[asked]
-    rows.loc[turned, ["arm", "against"]] = rows.loc[turned, ["against", "arm"]].to_numpy()
-    rows.loc[turned, ["value", "low", "high"]] = -rows.loc[turned, ["value", "high", "low"]].to_numpy()
-    return rows
+    with_credit = {name for name, arm in settings.items() if arm.get("credit")}
+    rest = {name: repr(sorted((k, v) for k, v in arm.items() if k != "credit")) for name, arm in settings.items()}
+    asked = [
+        rows[rows["arm"].isin([name for name in with_credit if rest[name] == rest[against]])]
+        for against in settings
+        if against not in with_credit
+        for rows in [differences_from(paired, against)]
+    ]
+    return pd.concat(asked) if asked else paired.iloc[:0]
 
 
 def answers(rows: pd.DataFrame) -> list[tuple[str, list[str]]]:
     """Per pair of `rows` one plain sentence on strict instruction accuracy, and the difference on each benchmark.
 
-    A difference counts as such where its interval excludes zero; else the sentence says that none is shown.
+    A difference counts as such where its p-value after Holm's correction is below SIGNIFICANT; else the sentence says
+    that none is shown.
     """
     found = []
     rows = rows[rows["metric"] == "instruction_strict"]
     for (arm, against), pair in rows.groupby(["arm", "against"], sort=False):
-        higher, lower = pair["low"] > ROUNDING, pair["high"] < -ROUNDING
+        significant = pair["p_holm"] < SIGNIFICANT
+        higher, lower = significant & (pair["value"] > 0), significant & (pair["value"] < 0)
         parts = [
             f"{phrase} {against} on {counted.sum()} of {len(pair)} benchmarks"
             for phrase, counted in (
@@ -183,25 +145,16 @@ def answers(rows: pd.DataFrame) -> list[tuple[str, list[str]]]:
             if counted.any()
         ]
         details = [
-            f"{row.benchmark}: {_points(row.value)} points, 95 % interval {_points(row.low)} to {_points(row.high)} "
-            f"({_p(row.p)}, {row.n} prompts)"
+            f"{row.benchmark}: {points(row.value)} points, 95 % interval {points(row.low)} to {points(row.high)} "
+            f"(Holm’s {p_text(row.p_holm)}; {row.seeds} seed{'s' * (row.seeds > 1)}, {row.n} prompts)"
             for row in rows_of(pair)
         ]
         found.append((f"{arm} {', and '.join(parts)}.", details))
     return found
 
 
-def _p(value: Any) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-
-
-def _points(share: Any) -> str:
-    """A signed difference in percentage points."""
-    text = f"{100 * share:+.1f}"
-    return "0.0" if float(text) == 0 else text.replace("-", "−")
-
-
-def _answer_section(paired: pd.DataFrame, main: pd.DataFrame, configuration: Mapping[str, Any]) -> list[str]:
+def _answer_section(results: Results, configuration: Mapping[str, Any]) -> list[str]:
+    paired = results.paired[results.paired["table"] == MAIN]
     asked = question_pairs(paired, configuration)
     rows = paired if asked.empty else asked
     lines = [
@@ -209,282 +162,105 @@ def _answer_section(paired: pd.DataFrame, main: pd.DataFrame, configuration: Map
         '<section class="answer" aria-label="Answer">',
     ]
     for sentence, details in answers(rows):
-        lines += [f"<p><strong>{escape(sentence)}</strong></p>", *_list(details)]
+        lines += [f"<p><strong>{escape(sentence)}</strong></p>", *bullets(details)]
     if rows.empty:
         lines.append("<p>No pair of arms was compared, so these scores hold no answer.</p>")
-    one_seed = main.loc[main["arm"] != BASE, "seeds"].min() == 1
-    caveats = [*HOW_TO_READ, ONE_SEED if one_seed else SEVERAL_SEEDS] if len(rows) else []
-    return [*lines, "</section>", _note(*caveats)]
+    caveats = [*HOW_TO_READ, ONE_SEED if rows["seeds"].min() == 1 else SEVERAL_SEEDS] if len(rows) else []
+    return [*lines, "</section>", note(*caveats)]
 
 
-def _note(*sentences: str) -> str:
-    """A paragraph beside a table, of our own words only: nothing is escaped."""
-    return f'<p class="note">{" ".join(sentences)}</p>'
-
-
-def _list(items: Sequence[str]) -> list[str]:
-    return ["<ul>", *(f"<li>{escape(item)}</li>" for item in items), "</ul>"]
-
-
-def _breakable(name: str) -> str:
-    """A name, escaped, that a narrow column may break after a colon or an underscore."""
-    return re.sub(r"([:_])(?=\w)", r"\1<wbr>", escape(name))
-
-
-def _table(
-    name: str, caption: str, header: Sequence[str], groups: Iterable[tuple[str, Sequence[Sequence[str]]]]
-) -> str:
-    """A table in a box that scrolls sideways.
-
-    Args:
-        name: id of the caption, unique on the page.
-        caption: plain text.
-        header: plain text of the columns.
-        groups: heading (plain text, may be empty) and rows; a row's first cell, plain text, becomes its heading; the
-            others are ``td`` elements.
-    """
-    lines = [
-        f'<div class="scroll" role="region" aria-labelledby="{name}" tabindex="0">',
-        "<table>",
-        f'<caption id="{name}">{escape(caption)}</caption>',
-        "<thead><tr>" + "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header) + "</tr></thead>",
-    ]
-    for heading, rows in groups:
-        lines.append("<tbody>")
-        if heading:
-            lines.append(f'<tr><th scope="rowgroup" colspan="{len(header)}"><span>{escape(heading)}</span></th></tr>')
-        for first, *cells in rows:
-            lines.append(f'<tr><th scope="row">{_breakable(first)}</th>{"".join(cells)}</tr>')
-        lines.append("</tbody>")
-    return "\n".join([*lines, "</table>", "</div>"])
-
-
-def _td(text: object, below: str = "", text_column: bool = False) -> str:
-    small = f"<small>{escape(below)}</small>" if below else ""
-    return f"<td{' class=text' if text_column else ''}>{escape(str(text))}{small}</td>"
-
-
-def _main_section(main: pd.DataFrame) -> list[str]:
-    groups = []
-    for benchmark in main["benchmark"].unique():
-        rows = main[main["benchmark"] == benchmark]
-        lines = []
-        for arm in rows["arm"].unique():
-            own = rows[rows["arm"] == arm].set_index("metric")
-            cells = [_td(own["seeds"].iloc[0]), _td(own["step"].iloc[0])]
-            for metric in COLUMNS:
-                if metric in own.index:
-                    value, low, high = (format_value(metric, own.loc[metric, end]) for end in ("value", "low", "high"))
-                    cells.append(_td(value, f"{low} to {high}"))
-                else:
-                    cells.append(_td(DASH))
-            lines.append([arm, *cells])
-        prompts, instructions = (
-            "–".join(str(count) for count in sorted(set(rows[column]))) for column in ("n_prompts", "n_instructions")
-        )
-        groups.append((f"{benchmark}: {prompts} prompts, {instructions} instructions", lines))
+def _gaps_section(results: Results) -> list[str]:
+    """What is missing, near the top, for every figure below depends on it; nothing in a complete study."""
+    if not results.gaps:
+        return []
     return [
-        "<section>",
-        "<h2>Accuracy after training</h2>",
-        _table(
-            "accuracy",
-            "Every arm at its last step, greedy answers",
-            ["Arm", "Seeds", "Steps", *COLUMNS.values()],
-            groups,
-        ),
-        _note(
-            "Below each figure stands its 95 % interval, by bootstrap over prompts.",
+        '<section id="missing">',
+        "<h2>What is missing</h2>",
+        "<p>A dash stands for what is missing; arms are shown over the seeds they have.</p>",
+        *bullets(results.gaps),
+        "</section>",
+    ]
+
+
+def _heading(name: str) -> str:
+    return "Accuracy after training" if name == MAIN else f"Table: {name.replace('_', ' ')}"
+
+
+def _contents(results: Results) -> list[str]:
+    """Links to the sections of a study with several tables."""
+    if len(results.tables) < 2:
+        return []
+    links = [(f"table-{name}", _heading(name)) for name in results.tables]
+    links += [("efficiency", "Sample efficiency")] * (not results.efficiency.empty)
+    links += [("discriminator", "The discriminator"), ("origin", "How it was made")]
+    listed = [f'<li><a href="#{place}">{escape(text)}</a></li>' for place, text in links]
+    return ['<nav aria-label="Contents">', "<ul>", *listed, "</ul>", "</nav>"]
+
+
+def _table_section(name: str, results: Results, figures: Mapping[str, Path]) -> list[str]:
+    """A table of arms with its figures and differences; the differences of a table beside `main` are folded away."""
+    layout, table = results.layouts[name], results.tables[name]
+    lines = [f'<section id="table-{name}">', f"<h2>{escape(_heading(name))}</h2>", accuracy_table(table, layout)]
+    lines.append(
+        note(
+            "Below each figure stands its 95 % interval, by bootstrap over prompts and, where there are several, seeds;"
+            " ± is the standard deviation between seeds.",
             "Instruction accuracy averages over instructions; prompt accuracy asks for all instructions of a prompt.",
             "Loose scoring forgives wrappings around the answer.",
             "Where all prompts have the same result the interval has no width, which is no certainty.",
-        ),
-        "</section>",
-    ]
-
-
-def _paired_section(paired: pd.DataFrame) -> list[str]:
-    if paired.empty:
-        return []
-    metrics = list(paired["metric"].unique())
-    groups = []
-    for (arm, against), pair in paired.groupby(["arm", "against"], sort=False):
-        lines = []
-        for benchmark, rows in pair.groupby("benchmark", sort=False):
-            found = {row.metric: row for row in rows_of(rows)}
-            cells = []
-            for metric in metrics:
-                row = found.get(metric)
-                cells += [_td(DASH), _td(DASH)] if row is None else _difference(row)
-            lines.append([str(benchmark), *cells, _td(rows["n"].iloc[0])])
-        groups.append((f"{arm} − {against}", lines))
-    header = ["Benchmark"]
-    for metric in metrics:
-        header += [COLUMNS[metric].replace("(%)", "(points)"), "p"]
-    return [
-        "<section>",
-        "<h2>Differences on the same prompts</h2>",
-        _table("differences", "First arm minus second", [*header, "Prompts"], groups),
-        _note(
-            "* The 95 % interval excludes zero.",
-            "p is two-sided, by flipping the sign of each prompt’s difference.",
-            "Neither is corrected for the number of comparisons.",
-        ),
-        "</section>",
-    ]
-
-
-def _difference(row: Any) -> list[str]:
-    star = " *" if row.low > ROUNDING or row.high < -ROUNDING else ""
-    return [
-        _td(_points(row.value) + star, f"{_points(row.low)} to {_points(row.high)}"),
-        _td(_p(row.p).removeprefix("p = ").removeprefix("p ")),
-    ]
-
-
-def _figure_section(
-    figures: Sequence[Path], main: pd.DataFrame, curves: pd.DataFrame, discriminator: Mapping[str, Any] | None
-) -> list[str]:
-    lines = ["<section>", "<h2>Figures</h2>"]
-    for path in figures:
-        try:
-            data = base64.b64encode(path.read_bytes()).decode()
-        except OSError as error:
-            raise UserError(f"the figure cannot be read: {error}", where=path, todo="draw it first") from None
-        caption, alternative = _described(path.stem, main, curves, discriminator)
-        # as an image and not as elements: ids of several figures cannot meet, and no script inside one can run
-        lines += [
-            "<figure>",
-            f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(alternative)}">',
-            f"<figcaption>{escape(caption)}</figcaption>",
-            "</figure>",
-        ]
+        )
+        if name == MAIN
+        else note("Columns as in the first table.")
+    )
+    lines += bullets(layout.notes) if layout.notes else []
+    curves = results.curves[results.curves["arm"].isin(layout.arms)]
+    lines += _figures(name, layout, results, curves, figures)
     if len(curves):
-        lines += ["<details>", "<summary>Learning curves as a table</summary>", _curves_table(curves), "</details>"]
-    return [*lines, "</section>"] if len(lines) > 2 else []
-
-
-def _described(
-    stem: str, main: pd.DataFrame, curves: pd.DataFrame, discriminator: Mapping[str, Any] | None
-) -> tuple[str, str]:
-    """Caption and alternative text of a figure, by its file's name."""
-    if stem == "learning_curves":
-        ends = []
-        for arm, rows in curves.groupby("arm", sort=False):
-            mean = rows.groupby("step")["instruction_strict"].mean()
-            steps = (mean.index[0], mean.index[-1])
-            ends.append(
-                f"{arm} goes from {mean.iloc[0]:.1%} at step {steps[0]} to {mean.iloc[-1]:.1%} at step {steps[1]}"
-            )
-        return (
-            "Strict instruction accuracy on validation over training; every arm starts as the base.",
-            "Line chart of validation instruction accuracy over optimiser steps: " + "; ".join(ends) + ".",
-        )
-    if stem == "comparison":
-        rows = main[main["metric"] == "instruction_strict"]
-        bars = [f"{row.benchmark}, {row.arm} {row.value:.1%}" for row in rows_of(rows)]
-        return (
-            "Strict instruction accuracy after training, by benchmark.",
-            "Bar chart of instruction accuracy: " + "; ".join(bars) + ".",
-        )
-    if stem == "discriminator" and discriminator:
-        sets = [
-            f"{name.replace('_', ' ')}, {len(found['per_kind'])} kinds, {_figure(found['auprc'])} over all"
-            for name, found in discriminator["sets"].items()
+        lines += ["<details>", "<summary>Learning curves as a table</summary>", curves_table(curves, name)]
+        lines.append("</details>")
+    paired = results.paired[results.paired["table"] == name]
+    if len(paired):
+        summary = "Differences on the same prompts and seeds"
+        inner = [
+            difference_table(paired, name),
+            note(
+                f"* p is below {SIGNIFICANT} after Holm’s correction for all pairs and benchmarks of this table.",
+                "p is two-sided, from the same bootstrap draws as the interval; the intervals are not corrected.",
+            ),
         ]
-        return (
-            "How well the discriminator finds the tokens a rubric is about, by kind of rubric, beside two baselines.",
-            "Dot plot of the discriminator’s area under the precision-recall curve: " + "; ".join(sets) + ". The table "
-            "of kinds holds the figures.",
-        )
-    name = stem.replace("_", " ")
-    return f"{name.capitalize()}.", f"Figure: {name}."
+        opening = "<details open>" if name == MAIN else "<details>"
+        lines += [opening, f"<summary>{summary}</summary>", *inner, "</details>"]
+    return [*lines, "</section>"]
 
 
-def _curves_table(curves: pd.DataFrame) -> str:
-    arms = list(curves["arm"].unique())
-    lines = []
-    for step, rows in curves.groupby("step", sort=True):
-        cells = []
-        for arm in arms:
-            own = rows[rows["arm"] == arm]
-            if own.empty:
-                cells.append(_td(DASH))
-            else:
-                mean, low, high = 100 * own[["instruction_strict", "low", "high"]].mean()
-                cells.append(_td(f"{mean:.1f}", f"{low:.1f} to {high:.1f}"))
-        lines.append([str(step), *cells])
-    caption = "Strict instruction accuracy on validation in percent, mean over seeds"
-    return _table("curves", caption, ["Steps", *arms], [("", lines)])
+def _figures(
+    name: str, layout: Layout, results: Results, curves: pd.DataFrame, figures: Mapping[str, Path]
+) -> list[str]:
+    lines = embedded(figures[curves_stem(name)], *curves_described(curves))
+    if name == MAIN:
+        lines += embedded(figures["comparison"], *bars_described(results.tables[name]))
+    against = layout.arms[0] if layout.arms else BASE
+    rows = differences_from(results.paired[results.paired["table"] == name], against)
+    return lines + embedded(figures[differences_stem(name)], *differences_described(rows, against))
 
 
-def _figure(value: float | None) -> str:
-    return DASH if value is None else f"{value:.2f}"
-
-
-def _discriminator_section(discriminator: Mapping[str, Any] | None) -> list[str]:
-    lines = ["<section>", "<h2>The discriminator</h2>"]
-    if not discriminator:
-        return [*lines, "<p>No arm takes its relevance from a discriminator.</p>", "</section>"]
-    sets = discriminator["sets"]
-    minutes = discriminator["train_seconds"] / 60
-    summary, kinds = [], []
-    for name, found in sets.items():
-        ends = (found.get("auprc_low"), found.get("auprc_high"))
-        interval = "" if None in ends else f"{ends[0]:.2f} to {ends[1]:.2f}"
-        baselines = [found["baselines"][baseline]["auprc"] for baseline in ("keyword", "random")]
-        rest = [found[measure] for measure in ("f1", "precision", "recall", "ece", "base_rate")]
-        summary.append(
-            [
-                name.replace("_", " "),
-                _td(found["pairs"]),
-                _td(found["tokens"]),
-                _td(_figure(found["auprc"]), interval),
-                *(_td(_figure(value)) for value in [*baselines, *rest]),
-            ]
-        )
-        rows = [
-            [
-                kind,
-                _td(own["pairs"]),
-                *(_td(_figure(own[m])) for m in ("auprc", "keyword_auprc", "random_auprc", "base_rate")),
-            ]
-            for kind, own in found["per_kind"].items()
-        ]
-        kinds.append((f"{name.replace('_', ' ')}: {len(rows)} kinds", rows))
-    auprc = ["AUPRC", "AUPRC, keyword", "AUPRC, random"]
-    header = ["Set", "Pairs", "Tokens", *auprc, "F1", "Precision", "Recall", "Calibration error", "Relevant tokens"]
-    return [
-        *lines,
-        f"<p>Trained in {minutes:.1f} minutes. Tokens count as relevant from {discriminator['threshold']:.2f}.</p>",
-        _table("sets", "Unseen topics and kinds", header, [("", summary)]),
-        _table("kinds", "By kind of rubric", ["Kind", "Pairs", *auprc, "Relevant tokens"], kinds),
-        _note(
-            "AUPRC is the area under the precision-recall curve over tokens.",
-            "The baseline keyword marks words that the rubric’s text has too; random scores at random.",
-            "Relevant tokens is their share.",
-            "A dash stands where a figure is undefined, for want of a relevant token.",
-        ),
-        "</section>",
-    ]
-
-
-def _notes_section(notes: Sequence[str]) -> list[str]:
-    listed = _list(notes) if notes else ["<p>Nothing.</p>"]
-    return ["<section>", "<h2>What was left out</h2>", *listed, "</section>"]
+def _left_out_section(results: Results) -> list[str]:
+    listed = bullets(results.left_out) if results.left_out else ["<p>Nothing.</p>"]
+    return ["<section>", "<h2>Prompts left out</h2>", *listed, "</section>"]
 
 
 def _origin_section(configuration: Mapping[str, Any], versions: Mapping[str, str]) -> list[str]:
     plain = json.loads(json.dumps(configuration, default=str))
     text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
-    rows = [[str(name), _td(version, text_column=True)] for name, version in versions.items()]
+    rows = [[str(name), td(version, text_column=True)] for name, version in versions.items()]
     return [
-        "<section>",
+        '<section id="origin">',
         "<h2>How it was made</h2>",
         "<p>Every run, with its curves, parameters and files, is in MLflow: <code>make ui</code> opens it.</p>",
         "<details>",
         "<summary>Configuration</summary>",
         f'<pre tabindex="0"><code>{escape(text)}</code></pre>',
         "</details>",
-        _table("versions", "Versions", ["Name", "Version"], [("", rows)]),
+        table_of("versions", "Versions", ["Name", "Version"], [("", rows)]),
         "</section>",
     ]

@@ -2,90 +2,82 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from rtt.config import Config, to_dict
-from rtt.errors import UserError
 from rtt.provenance import commit, versions
-from rtt.report.figures import comparison_bars, discriminator_by_kind, learning_curves
+from rtt.report.figures import comparison_bars, difference_plot, discriminator_by_kind, learning_curves
+from rtt.report.outputs import MAIN, OTHER_TABLES, curves_stem, differences_stem, draws_kinds, figure_stems, tables_of
 from rtt.report.page import write_page
-from rtt.report.tables import curve_table, main_table, paired_table, to_markdown, to_text, write_csv
-from rtt.tables import Scores, read_table
-
-
-def read_scores(paths: Sequence[Path]) -> pd.DataFrame:
-    """All evaluations as one table of rtt.tables.Scores."""
-    return pd.concat([read_table(path, Scores) for path in paths], ignore_index=True)
-
-
-def pairs_of(arms: Sequence[str]) -> list[tuple[str, str]]:
-    """The comparisons worth a row: every arm with the base, and every later arm with each earlier one."""
-    return [(arm, "base") for arm in arms] + [
-        (later, earlier) for place, later in enumerate(arms) for earlier in arms[:place]
-    ]
-
-
-def read_left_out(paths: Sequence[Path]) -> list[str]:
-    """One sentence per benchmark that lost prompts."""
-    notes = []
-    for path in paths:
-        try:
-            listed = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(f"the list of left-out prompts cannot be read: {error}", where=path) from None
-        if listed["left_out"]:
-            names = listed["left_out"]
-            notes.append(
-                f"{listed['benchmark']}: {len(names)} of {listed['kept'] + len(names)} prompts are left out, because "
-                f"their checker lacks its NLTK data ({', '.join(names)})"
-            )
-    return notes
+from rtt.report.reference import REFERENCES, read_references
+from rtt.report.render import difference_text, to_latex, to_markdown, to_text
+from rtt.report.results import Results, collect, read_discriminators, read_left_out, read_scores
+from rtt.report.tables import differences_from, write_csv
 
 
 def write_report(
-    config: Config, *, scores: Sequence[Path], discriminator: Path | None, left_out: Sequence[Path], output: Path
+    config: Config,
+    *,
+    scores: Sequence[Path],
+    discriminators: Mapping[str, Path],
+    left_out: Sequence[Path],
+    missing: Sequence[Mapping[str, Any]] = (),
+    output: Path,
+    references: Path = REFERENCES,
 ) -> None:
-    """Writes ``tables/``, ``figures/`` and ``report/index.html`` below `output`."""
-    table = read_scores(scores)
-    settings = config.evaluation
-    options: dict[str, Any] = {"draws": settings.bootstrap_draws, "seed": settings.seed}
-    main = main_table(table, **options)
-    paired = paired_table(table, pairs_of(list(config.arms)), **options)
-    curves = curve_table(table, **options)
-    quality = json.loads(discriminator.read_text()) if discriminator else None
-    notes = read_left_out(left_out)
-    tables, figures, page = output / "tables", output / "figures", output / "report"
-    for folder in (tables, figures, page):
-        folder.mkdir(parents=True, exist_ok=True)
-    write_csv(main, tables / "main.csv")
-    write_csv(paired, tables / "paired.csv")
-    write_csv(curves, tables / "curves.csv")
-    caption = (
-        f"Accuracy in percent with 95 % intervals by bootstrap over prompts ({settings.bootstrap_draws} draws); greedy "
-        f"answers; seeds {', '.join(map(str, config.seeds))}."
+    """Writes the files of :func:`rtt.report.outputs.report_outputs` below `output`, whatever is missing.
+
+    Args:
+        config: the study's configuration.
+        scores: tables of scores, one an evaluation.
+        discriminators: by name, the figures of each discriminator.
+        left_out: lists of benchmark prompts that are not scored.
+        missing: what should be there and is not, each with ``arm``, ``seed`` (None for every seed), ``what``, ``why``.
+        output: the results folder.
+        references: figures reported by others.
+
+    Raises:
+        UserError: a file that cannot be read, or scores that contradict the configuration or one another.
+    """
+    qualities = read_discriminators(discriminators, config)
+    results = collect(
+        config, read_scores(scores), qualities, read_references(references), read_left_out(left_out), missing
     )
-    (tables / "main.md").write_text("\n".join([to_markdown(main, caption), *(f"\n{note}." for note in notes)]) + "\n")
-    (tables / "main.txt").write_text(to_text(main) + "\n")
-    learning_curves(curves, figures / "learning_curves")
-    comparison_bars(main, figures / "comparison")
-    drawn = [figures / "learning_curves.svg", figures / "comparison.svg"]
-    if quality:
-        discriminator_by_kind(quality, figures / "discriminator")
-        drawn.append(figures / "discriminator.svg")
+    write_tables(config, results, output / "tables")
+    draw_figures(config, results, output / "figures")
     write_page(
-        page / "index.html",
+        output / "report" / "index.html",
         title="Rubrics to Tokens",
-        main=main,
-        paired=paired,
-        curves=curves,
-        discriminator=quality,
-        figures=drawn,
+        results=results,
+        figures={stem: output / "figures" / f"{stem}.svg" for stem in figure_stems(config)},
         configuration=to_dict(config),
         versions={**versions(), **commit()},
-        notes=notes,
     )
+
+
+def write_tables(config: Config, results: Results, folder: Path) -> None:
+    """Every table as CSV, those of arms also as Markdown and LaTeX, and `main` as plain text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in results.tables.items():
+        write_csv(table, folder / f"{name}.csv")
+        (folder / f"{name}.md").write_text(to_markdown(table, results.layouts[name]), encoding="utf-8")
+        (folder / f"{name}.tex").write_text(to_latex(table, results.layouts[name]), encoding="utf-8")
+    for name in OTHER_TABLES:
+        write_csv(getattr(results, name), folder / f"{name}.csv")
+    text = to_text(results.tables[MAIN], results.layouts[MAIN])
+    if config.headline and (below := difference_text(results.paired, config.headline, MAIN)):
+        text += f"\n{below}"
+    (folder / f"{MAIN}.txt").write_text(text, encoding="utf-8")
+
+
+def draw_figures(config: Config, results: Results, folder: Path) -> None:
+    """Learning curves and differences of every table, accuracies of `main`, and the discriminator by rubric kind."""
+    for name, arms in tables_of(config).items():
+        learning_curves(results.curves[results.curves["arm"].isin(arms)], folder / curves_stem(name))
+        own = results.paired[results.paired["table"] == name]
+        difference_plot(differences_from(own, arms[0]), arms[0], folder / differences_stem(name))
+    comparison_bars(results.tables[MAIN], folder / "comparison")
+    if draws_kinds(config):
+        discriminator_by_kind(results.quality or {"sets": {}}, folder / "discriminator")
