@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -285,8 +286,9 @@ class Bench:
         return self.folder / name / f"checkpoint-{last}"
 
     def figures(self) -> list[dict]:
-        """What was logged of each step, those of the rounds before included."""
-        return [line for line in self.last_trainer.state.log_history if "loss" in line]
+        """What was logged of each step, those of the rounds before included; without the time."""
+        lines = [line for line in self.last_trainer.state.log_history if "loss" in line]
+        return [{name: value for name, value in line.items() if name != "step_time"} for line in lines]
 
     def losses(self) -> list[float]:
         return [line["loss"] for line in self.figures()]
@@ -393,6 +395,17 @@ def test_dpo_measures_against_the_start_after_a_resume_too(bench, lora):
     moved = preferences(checkpoint_model(bench.policy, first), encoded) - before
     assert moved.mean() > 1
     assert bench.losses()[-1] == pytest.approx(-functional.logsigmoid(0.25 * moved).mean().item(), rel=1e-4)
+
+
+@METHODS
+def test_each_step_is_timed(bench, arm):
+    started = time.perf_counter()
+    bench.train(bench.config(), arm, "timed", 3)
+    lines = [line for line in bench.last_trainer.state.log_history if "loss" in line]
+    times = [line["step_time"] for line in lines]
+    assert len(times) == 3
+    assert all(seconds > 0 for seconds in times)
+    assert sum(times) < time.perf_counter() - started
 
 
 @METHODS
