@@ -23,6 +23,13 @@ ARMS = {
     "rl_csr": {"reward": "csr"},
     "rtt_csr": {"reward": "csr", "credit": RULES},
     "rtt_zero": {"reward": "csr", "credit": {**RULES, "weight": 0.0}},
+    "rtt_constant": {"reward": "csr", "credit": {**RULES, "relevance": "constant"}},
+    "rtt_random": {"reward": "csr", "credit": {**RULES, "relevance": "random"}},
+    "rtt_contrast": {"reward": "csr", "credit": {**RULES, "relevance": "contrast"}},
+    "cort": {"reward": "csr", "cort": {"ramp_steps": 1}},
+    "papo": {"papo": {"quality_kinds": ["keywords:existence"]}},
+    "rl_dr_grpo": {"reward": "csr", "objective": "dr_grpo"},
+    "rl_dapo": {"reward": "csr", "objective": "dapo"},
 }
 
 
@@ -46,7 +53,7 @@ def prompts(tmp_path_factory) -> Path:
                 "prompt_id": prompt_id,
                 "split": "train",
                 "topic": "letters",
-                "prompt": f"Write line {number}.",
+                "prompt": " ".join([f"Write line {number}.", *(r.text for r in rubrics[: 1 + number % 3])]),
                 "rubrics": dump_rubrics(rubrics[: 1 + number % 3]),
             }
         )
@@ -174,6 +181,56 @@ def test_missing_start_and_unknown_arm_are_refused(bench):
         bench.run("round_2", config, number=2, start="round_1")
     with pytest.raises(SystemExit, match="no arm is called rl_none"):
         bench.run("round_1", config, arm="rl_none")
+
+
+def test_a_constant_relevance_is_plain_grpo_under_intra_sample(bench):
+    config = bench.config(rounds=1)
+    assert weights(bench.run("plain", config, arm="rl_csr")) == weights(
+        bench.run("constant", config, arm="rtt_constant")
+    )
+
+
+@pytest.mark.parametrize("arm", ["rtt_random", "rtt_contrast", "cort", "papo", "rl_dr_grpo", "rl_dapo"])
+def test_every_peer_goes_on_from_a_checkpoint_as_if_nothing_had_happened(bench, arm):
+    config = bench.config()
+    bench.run("round_1", config, arm=arm)
+    second = bench.run("round_2", config, arm=arm, number=2, start="round_1")
+    whole = bench.run("whole", bench.config("whole", rounds=1, steps_per_round=4), arm=arm)
+    assert weights(second) == weights(whole)
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["diagnostics/kl_to_start"] >= 0 for line in lines if "diagnostics/kl_to_start" in line)
+    assert lines[0]["diagnostics/unrelated_loss"] > 1
+
+
+def test_dynamic_sampling_leaves_fewer_groups_without_spread(bench):
+    def flat(arm):
+        config = bench.config(arm, generation={"max_tokens": 4, "temperature": 1.0}, dapo_tries=8, steps_per_round=4)
+        rollouts = read_table(bench.run(arm, config, arm=arm) / "rollouts.parquet", Rollouts)
+        groups = rollouts.groupby(["step", rollouts["row"] // 4])["reward"].nunique()
+        return (groups < 2).mean()
+
+    assert flat("rl_dapo") < flat("rl_csr")
+
+
+def test_the_divergence_is_measured_at_the_start_too_and_only_when_asked(bench):
+    def measured(name, **policy):
+        run = bench.run(name, bench.config(name, steps_per_round=4, **policy), arm="rl_csr")
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        return {line["step"]: line["diagnostics/kl_to_start"] for line in lines if "diagnostics/kl_to_start" in line}
+
+    every_second = measured("second", diagnostics_every=2)
+    assert list(every_second) == [1, 3]
+    assert every_second[1] == pytest.approx(0, abs=1e-6)
+    assert every_second[3] > 1e-4
+    assert measured("never", diagnostics_every=0) == {}
+    whole_weights = measured("whole", diagnostics_every=2, lora=None, learning_rate=1e-3)
+    assert whole_weights[1] == pytest.approx(0, abs=1e-6)
+    assert whole_weights[3] > 1e-6
+
+
+def test_measuring_does_not_change_what_is_learned(bench):
+    runs = [bench.run(f"m{n}", bench.config(f"m{n}", diagnostics_every=n), arm="rl_csr") for n in (0, 1)]
+    assert weights(runs[0]) == weights(runs[1])
 
 
 def test_the_plain_arm_learns_from_the_reward_alone(bench):
