@@ -115,18 +115,27 @@ def test_nan_is_left_out_and_zero_is_not(tracker):
     assert tracker.client.get_run(run.run_id).data.metrics == {"b": 0.0}
 
 
-def test_more_metrics_than_one_request_takes_arrive(tracker):
+def test_no_request_has_more_than_a_server_takes(tracker, monkeypatch):
     run = tracker.open("run", "run", {})
+    send, sizes = run.client.log_batch, []
+
+    def counted(run_id: str, metrics: Any = (), params: Any = ()) -> None:
+        sizes.append((len(metrics), len(params)))
+        send(run_id, metrics=metrics, params=params)
+
+    monkeypatch.setattr(run.client, "log_batch", counted)
     run.log_metrics({f"m{number}": float(number) for number in range(1001)}, 1)
-    assert tracker.client.get_run(run.run_id).data.metrics["m1000"] == 1000.0
+    run.log_params({f"p{number}": number for number in range(101)})
+    assert sizes == [(1000, 0), (1, 0), (0, 100), (0, 1)]
+    data = tracker.client.get_run(run.run_id).data
+    assert (len(data.metrics), data.metrics["m1000"]) == (1001, 1000.0)
+    assert (len(data.params), data.params["p100"]) == (101, "100")
 
 
-def test_more_parameters_than_one_request_takes_arrive(tracker):
+def test_long_parameter_is_cut_to_what_mlflow_takes(tracker):
     run = tracker.open("run", "run", {})
-    run.log_params({f"p{number}": number for number in range(101)} | {"long": "x" * 7000})
-    params = tracker.client.get_run(run.run_id).data.params
-    assert len(params) == 102
-    assert (params["p100"], params["long"]) == ("100", "x" * 6000)
+    run.log_params({"long": "x" * 7000})
+    assert tracker.client.get_run(run.run_id).data.params == {"long": "x" * 6000}
 
 
 def test_figures_are_kept_while_the_server_does_not_answer_and_sent_with_the_next(tracker, caplog):

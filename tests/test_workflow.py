@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rtt.config import load_config
+from rtt import layout
+from rtt.config import FULL, load_config
 from rtt.errors import UserError
 from rtt.workflow import run_workflow, summary
 
@@ -114,9 +115,10 @@ def test_summary_gives_the_discriminators_figures_and_none_for_a_missing_one(con
     (tmp_path / "made" / "tables").mkdir(parents=True)
     (tmp_path / "made" / "tables" / "main.txt").write_text(TABLE)
     assert "discriminator" not in summary(load_config(config), 60)
-    (tmp_path / "made" / "discriminator").mkdir()
+    figures = Path(layout.discriminator_metrics("made", FULL))
+    figures.parent.mkdir(parents=True)
     quality = {"sets": {"unseen_topics": {"auprc": 0.7512}, "unseen_kinds": {"auprc": None}}, "train_seconds": 42.4}
-    (tmp_path / "made" / "discriminator" / "metrics.json").write_text(json.dumps(quality))
+    figures.write_text(json.dumps(quality))
     text = summary(load_config(config), 90)
     assert "discriminator, AUPRC: unseen_topics 0.751, unseen_kinds none; trained in 42 s" in text
     assert text.endswith("done in 1.5 minutes")
