@@ -396,8 +396,8 @@ def report(arguments: argparse.Namespace) -> None:
         discriminators={json.loads(path.read_text())["variant"]: path for path in metrics},
         left_out=left_out,
         missing=missing,
-        reference=arguments.reference,
         output=arguments.output,
+        references=arguments.references,
     )
     _say((arguments.output / "tables" / "main.txt").read_text())
 
@@ -596,7 +596,10 @@ def _parser() -> argparse.ArgumentParser:
         help="report what the results folder holds so far, naming what is missing and why, in place of --scores",
     )
     _path_argument(sub, "discriminators", "JSON of each discriminator's figures", required=False, nargs="*", default=[])
-    _path_argument(sub, "reference", "YAML of published results shown beside ours", required=False)
+    references = Path("config/reference_results.yaml")
+    _path_argument(
+        sub, "references", f"YAML of results reported by others (default: {references})", False, default=references
+    )
     _path_argument(sub, "left-out", "JSON of benchmark prompts left out", required=False, nargs="*", default=[])
     _path_argument(sub, "output", "results folder; writes tables/, figures/ and report/ in it")
 

@@ -6,7 +6,7 @@ rule write_report:
         scores=all_scores,
         discriminators=discriminator_metrics(),
         left_out=left_out(),
-        reference="config/reference_results.yaml",
+        references="config/reference_results.yaml",
     output:
         [f"{RESULTS}/{path}" for path in report_outputs(SETTINGS)],
     log:
@@ -33,7 +33,7 @@ rule write_report:
         " --scores {input.scores}"
         " {params.discriminators}"
         " {params.left_out}"
-        " --reference {input.reference}"
+        " --references {input.references}"
         " --output {params.results}"
         " > {log} 2>&1"
 
