@@ -64,6 +64,7 @@ def _fingerprint(config: Config, arm: Arm, seed: int, inputs: list[Path | None])
     """What a work folder must share with the round that goes on in it."""
     known = {
         "policy": to_dict(config.policy),
+        "offline": to_dict(config.offline) if arm.method != "grpo" else None,
         "arm": to_dict(arm),
         "seed": seed,
         "inputs": [None if path is None else digest(path) for path in inputs],
