@@ -60,10 +60,10 @@ def write_gguf(folder: Path, path: Path, *, leave_out: str = "") -> None:
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     for name, tensor in load_file(folder / "model.safetensors").items():
         parts = name.removesuffix(".weight").split(".", 3)
-        if parts[1] == "layers":
+        if parts[1:2] == ["layers"]:
             target = f"blk.{parts[2]}.{NAMES[parts[3]]}"
         else:
-            target = {"embed_tokens": "token_embd", "norm": "output_norm"}[parts[1]]
+            target = {"embed_tokens": "token_embd", "norm": "output_norm", "lm_head": "output"}[parts[-1]]
         if target == leave_out:
             continue
         values = tensor.numpy()
