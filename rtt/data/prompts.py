@@ -278,7 +278,7 @@ def without_rubrics(prompt: str, texts: Sequence[str]) -> str:
     cut = re.sub("|".join(_standing(text) for text in longest_first), hole, prompt)
     leads = "|".join(map(re.escape, _LEADS))
     below = rf"(?:\s*{_MARKER}{hole})+"
-    over = rf"(?=\s*\Z|[^\S\n]*\n[^\S\n]*\n(?!{_MARKER}\S?{hole}|\s*(?:[-*+•]|\d+[.)])\s))"
+    over = r"(?=\s*\Z|[^\S\n]*\n[^\S\n]*\n(?!\s*(?:[-*+•]|\d+[.)])\s))"
     cut = re.sub(rf"(?:{leads}){below}{over}", hole, cut)
     return _tidied(cut, hole)
 
