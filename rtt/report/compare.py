@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from rtt.config import Config, to_dict
+from rtt.errors import UserError
 from rtt.provenance import tags
 from rtt.report.outputs import report_outputs, tables_of
 from rtt.report.results import read_scores
@@ -54,5 +55,11 @@ def log_comparison(config: Config, uri: str, *, scores: Sequence[Path], output: 
 
 def _tables(config: Config, output: Path) -> pd.DataFrame:
     """The rows of all tables of arms, an arm that stands in several of them once."""
-    found = [pd.read_csv(output / "tables" / f"{name}.csv") for name in tables_of(config)]
+    paths = [output / "tables" / f"{name}.csv" for name in tables_of(config)]
+    absent = [path for path in [*paths, *(output / name for name in report_outputs(config))] if not path.exists()]
+    if absent:
+        raise UserError(
+            "the report lacks a file", where=absent[0], todo="run `rtt report` with the same --config first"
+        )
+    found = [pd.read_csv(path) for path in paths]
     return pd.concat(found, ignore_index=True).drop_duplicates(["arm", "benchmark", "metric"])

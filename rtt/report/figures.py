@@ -5,7 +5,7 @@ matplotlib is imported when something is drawn, not before, and only through its
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 METRIC = "instruction_strict"
+BLUE = "#0072B2"  # the first of the style file's colours
 # Lists of unequal length, so that arms who share a colour differ in the rest.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)), (0, (2, 1)))
@@ -33,7 +34,7 @@ PANELS = 3
 """Panels side by side, for many arms."""
 SCORERS: dict[str, tuple[str, dict[str, Any]]] = {
     # name: (column of a kind's figures, look); the crosses lie on top, where open squares do not hide them
-    "discriminator": ("auprc", {"marker": "o", "color": "#0072B2", "s": 20, "zorder": 3}),
+    "discriminator": ("auprc", {"marker": "o", "color": BLUE, "s": 20, "zorder": 3}),
     "keyword": ("keyword_auprc", {"marker": "s", "facecolors": "none", "edgecolors": "#D55E00", "s": 18, "zorder": 4}),
     "random": ("random_auprc", {"marker": "x", "color": "#404040", "s": 12, "linewidths": 0.9, "zorder": 5}),
 }
@@ -68,7 +69,7 @@ def _seeds(curves: pd.DataFrame) -> int:
 
 def _draw_seeds(axes: Axes, arm: pd.DataFrame, **look: Any) -> None:
     for _, one in arm.groupby("seed"):
-        axes.plot(one["step"], 100 * one[METRIC], linewidth=0.5, alpha=0.7, **look)
+        axes.plot(one["step"], 100 * one[METRIC], linewidth=0.4, alpha=0.55, **look)
 
 
 def _draw_base(axes: Axes, curves: pd.DataFrame) -> None:
@@ -123,8 +124,8 @@ def _curves_apart(curves: pd.DataFrame, names: list[str], path_stem: Path) -> li
             if other != name:
                 axes.plot(means[other].index, means[other], color="#C8C8C8", linewidth=0.5, label="_other")
         if seeds > 1:
-            _draw_seeds(axes, curves[curves["arm"] == name], color="#0072B2", label="_seed")
-        axes.plot(means[name].index, means[name], color="#0072B2", label=name)
+            _draw_seeds(axes, curves[curves["arm"] == name], color=BLUE, label="_seed")
+        axes.plot(means[name].index, means[name], color=BLUE, label=name)
         _draw_base(axes, curves)
         axes.set_title(_broken_at(name, 17), fontsize=6.5, pad=2)
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
@@ -169,37 +170,43 @@ def difference_plot(paired: pd.DataFrame, against: str, path_stem: Path) -> list
     lines = -(-len(benchmarks) // columns) or 1
     labels = [_broken_at(arm, 18) for arm in arms]
     # the height grows with the arms, so that any number of them stays legible
-    body = sum(0.23 if "\n" in label else 0.15 for label in labels) or 0.5
+    heights = [0.26 if "\n" in label else 0.15 for label in labels]
+    places = {arm: sum(heights[:row]) + heights[row] / 2 for row, arm in enumerate(arms)}
     with drawing.style():
-        figure = Figure(figsize=(3.5, 0.65 + lines * (body + 0.32)))
+        figure = Figure()
         panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, benchmark in zip(panels, benchmarks, strict=False):
-            _draw_differences(axes, rows[rows["benchmark"] == benchmark], arms)
+            _draw_differences(axes, rows[rows["benchmark"] == benchmark], places)
             axes.set_title(benchmark.replace("_", " "))
             axes.tick_params(labelbottom=True)
         for axes in panels[max(1, len(benchmarks)) :]:
             axes.set_axis_off()
         first = panels[0]
         if arms:
-            first.set_yticks(range(len(arms)), labels)
-            first.set_ylim(len(arms) - 0.4, -0.6)
-            look: dict[str, Any] = {"linestyle": "", "marker": "o", "color": "#0072B2", "markersize": 4}
-            first.plot([], [], label=f"p < {SIGNIFICANT} after Holm", **look)
-            first.plot([], [], label="not", markerfacecolor="white", **look)
-            drawing.legend(figure, first, [f"line: {_interval(int(rows['seeds'].max()))}"], handlelength=1)
+            first.set_yticks(list(places.values()), labels)
+            first.set_ylim(sum(heights) + 0.02, -0.02)  # downwards
+            look: dict[str, Any] = {"linestyle": "", "marker": "o", "color": BLUE, "markersize": 4}
+            first.plot([], [], label=f"p < {SIGNIFICANT} (Holm)", **look)
+            first.plot([], [], label=f"p ≥ {SIGNIFICANT}", markerfacecolor="white", **look)
+            said = [f"line: {_interval(int(rows['seeds'].max()))}"]
+            legend = drawing.legend(figure, first, said, handlelength=1) + len(said)
+            figure.set_figheight(0.4 + 0.16 * legend + lines * (sum(heights, 0.04) + 0.36))
         else:
+            figure.set_figheight(1.2)
             first.set_yticks([])
+            first.set_xticks([])
             drawing.empty(first, f"no arm was compared with {against}")
         figure.supxlabel(f"Strict instruction accuracy, points above {against}", fontsize=7.5)
         return drawing.save(figure, path_stem)
 
 
-def _draw_differences(axes: Axes, rows: pd.DataFrame, arms: Sequence[str]) -> None:
+def _draw_differences(axes: Axes, rows: pd.DataFrame, places: Mapping[str, float]) -> None:
+    """One benchmark's differences, each at its arm's height."""
     axes.axvline(0, color="black", linewidth=0.8)
     for row in rows_of(rows):
-        y, fill = arms.index(row.arm), "#0072B2" if row.p_holm < SIGNIFICANT else "white"
-        axes.hlines(y, 100 * row.low, 100 * row.high, color="#0072B2", linewidth=1.0)
-        axes.plot(100 * row.value, y, "o", color="#0072B2", markerfacecolor=fill, markersize=4, label="_difference")
+        y, fill = places[row.arm], BLUE if row.p_holm < SIGNIFICANT else "white"
+        axes.hlines(y, 100 * row.low, 100 * row.high, color=BLUE, linewidth=1.0)
+        axes.plot(100 * row.value, y, "o", color=BLUE, markerfacecolor=fill, markersize=4, label="_difference")
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
 

@@ -212,7 +212,8 @@ def _table_section(name: str, results: Results, figures: Mapping[str, Path]) -> 
         if name == MAIN
         else note("Columns as in the first table.")
     )
-    lines += bullets(layout.notes) if layout.notes else []
+    told = [*layout.notes, *layout.sources]
+    lines += bullets(told) if told else []
     curves = results.curves[results.curves["arm"].isin(layout.arms)]
     lines += _figures(name, layout, results, curves, figures)
     if len(curves):

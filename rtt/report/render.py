@@ -24,6 +24,7 @@ class Layout:
         benchmarks: columns, in order.
         caption: plain text under or over the table; says seeds and draws.
         notes: one sentence each, without a full stop, on what is missing.
+        sources: the same on figures reported by others.
         auprc: whether the table has the column of the discriminator's AUPRC.
     """
 
@@ -32,6 +33,7 @@ class Layout:
     benchmarks: Sequence[str]
     caption: str
     notes: Sequence[str] = ()
+    sources: Sequence[str] = ()
     auprc: bool = False
 
 
@@ -97,11 +99,19 @@ def _columns(table: pd.DataFrame, layout: Layout, metrics: Sequence[str]) -> lis
         for metric in metrics:
             heading = f"{benchmark}, {metric.replace('_', ' ')}"
             columns.append((heading, counted(rows, metric), [cell(rows, arm, metric) for arm in layout.arms]))
-        for metric in metrics:
-            if has_paper(rows, metric):
-                cells = [paper_cell(rows, arm, metric) for arm in layout.arms]
-                columns.append((f"{benchmark}, paper", metric.replace("_", " "), cells))
+        columns += _paper_columns(rows, layout, benchmark, metrics)
     return columns
+
+
+def _paper_columns(
+    rows: pd.DataFrame, layout: Layout, benchmark: str, metrics: Sequence[str]
+) -> list[tuple[str, str, list[str]]]:
+    """One column of reported figures for a benchmark, or one a metric where they differ by metric."""
+    found = {metric: [paper_cell(rows, arm, metric) for arm in layout.arms] for metric in metrics}
+    known = {metric: cells for metric, cells in found.items() if set(cells) != {DASH}}
+    if len(known) == len(metrics) and len(set(map(tuple, known.values()))) == 1:
+        return [(benchmark, "paper", next(iter(known.values())))]
+    return [(benchmark, f"paper, {metric.replace('_', ' ')}", cells) for metric, cells in known.items()]
 
 
 def reference_notes(table: pd.DataFrame, note: str) -> list[str]:
@@ -126,7 +136,7 @@ def to_markdown(table: pd.DataFrame, layout: Layout, metrics: Sequence[str] = HE
     lines = [header, ["---", *["---:"] * len(columns)]]
     lines += [[arm, *(cells[place] for *_, cells in columns)] for place, arm in enumerate(layout.arms)]
     body = ["| " + " | ".join(_markdown(text) for text in line) + " |" for line in lines]
-    return "\n".join([layout.caption, "", *body, *(f"\n{note}." for note in layout.notes)]) + "\n"
+    return "\n".join([layout.caption, "", *body, *(f"\n{note}." for note in [*layout.notes, *layout.sources])]) + "\n"
 
 
 def _markdown(text: str) -> str:
@@ -165,18 +175,18 @@ def _latex_table(table: pd.DataFrame, layout: Layout, metric: str, first: bool) 
     columns = _columns(table, layout, [metric])
     named = metric.replace("_", " ")
     heads = [escape_latex(heading.removesuffix(f", {named}")) for heading, *_ in columns]
-    belows = [escape_latex("" if below == named else below) for _, below, _ in columns]
-    notes = "".join(f" {escape_latex(note)}." for note in layout.notes)
+    belows = [escape_latex(below.removesuffix(f", {named}")) for _, below, _ in columns]
+    notes = " ".join(f"{escape_latex(note)}." for note in [*layout.notes, *layout.sources])
     label = f"tab:{layout.name}" if first else f"tab:{layout.name}-{metric.replace('_', '-')}"
     body = [
-        " & ".join([escape_latex(arm), *(escape_latex(cells[place]) for *_, cells in columns)]) + r" \\"
+        " & ".join([escape_latex(arm), *(_latex_cell(cells[place]) for *_, cells in columns)]) + r" \\"
         for place, arm in enumerate(layout.arms)
     ]
     return "\n".join(
         [
             r"\begin{table}[tbp]",
             r"  \centering",
-            rf"  \caption{{{escape_latex(named.capitalize())}. {escape_latex(layout.caption)}{notes}}}",
+            rf"  \caption{{{escape_latex(named.capitalize())}. {escape_latex(layout.caption)}}}",
             rf"  \label{{{label}}}",
             r"  \scriptsize",
             r"  \setlength{\tabcolsep}{3pt}",
@@ -188,10 +198,17 @@ def _latex_table(table: pd.DataFrame, layout: Layout, metric: str, first: bool) 
             *(f"    {line}" for line in body),
             r"    \bottomrule",
             r"  \end{tabular}",
+            *([rf"  \par\smallskip\parbox{{\linewidth}}{{{notes}}}"] if notes else []),
             r"\end{table}",
             "",
         ]
     )
+
+
+def _latex_cell(text: str) -> str:
+    """The interval smaller than its value, so that four benchmarks fit between the margins."""
+    value, bracket, ends = text.partition(" [")
+    return f"{escape_latex(value)} {{\\tiny [{ends}}}" if bracket else escape_latex(value)
 
 
 def to_text(table: pd.DataFrame, layout: Layout) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,14 +99,14 @@ def _auprc(config: Config, arm: str, qualities: Mapping[str, Any]) -> float:
     return np.nan if found is None else float(found)
 
 
-def _layout(config: Config, name: str, arms: Sequence[str], notes: Sequence[str]) -> Layout:
+def _layout(config: Config, name: str, arms: Sequence[str]) -> Layout:
     seeds = sorted({seed for arm, seed in config.runs() if arm in arms}) or list(config.seeds)
     over = "seeds and prompts" if len(seeds) > 1 else "prompts"
     caption = (
         f"Accuracy in percent after training with 95 % intervals by bootstrap over {over} "
         f"({config.evaluation.bootstrap_draws} draws); greedy answers; seeds {', '.join(map(str, seeds))}."
     )
-    return Layout(name, arms, list(config.evaluation.benchmarks), caption, notes, auprc=name == RELEVANCE)
+    return Layout(name, arms, list(config.evaluation.benchmarks), caption, auprc=name == RELEVANCE)
 
 
 def collect(
@@ -130,8 +130,11 @@ def collect(
         # the order of the table, not that in which the scores came
         tables[name] = pd.concat([every[every["arm"] == arm] for arm in arms], ignore_index=True)
         own = [sentence for arm, sentence in notes if arm in arms]
-        told = [*left_out, *own, *reference_notes(tables[name], references.note)]
-        layouts[name] = _layout(config, name, arms, told)
+        layouts[name] = replace(
+            _layout(config, name, arms),
+            notes=[*left_out, *own],
+            sources=reference_notes(tables[name], references.note),
+        )
     efficiency, by_seed = efficiency_tables(scores, finals, headline=config.headline, **options)
     return Results(
         tables=tables,

@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rtt.report import figures
+from rtt.report import drawing, figures
+from rtt.report.tables import PAIRED_COLUMNS
 
 
 def curves(arms=("rl_csr", "rtt_csr"), seeds=(0, 1)):
@@ -41,6 +42,7 @@ def main_table(arms=("base", "rl_csr", "rtt_csr"), benchmarks=("validation", "he
             "value": 0.2 + 0.1 * place,
             "low": 0.15 + 0.1 * place,
             "high": 0.3 + 0.1 * place,
+            "seed_std": None,
             "n_prompts": 64,
             "n_instructions": 120,
         }
@@ -62,8 +64,39 @@ def quality():
     return {"sets": {"unseen_topics": {"per_kind": kinds}, "unseen_kinds": {"per_kind": {"change_case:title": kind}}}}
 
 
+def paired(arms=("rl_csr", "rtt_csr"), benchmarks=("validation", "heldout_topics", "ifbench")):
+    """Differences from base; of each benchmark the first arm's is significant, the others' are not."""
+    rows = [
+        {
+            "table": "main",
+            "arm": arm,
+            "against": "base",
+            "benchmark": benchmark,
+            "metric": metric,
+            "value": 0.1 - 0.01 * place,
+            "low": 0.02 - 0.01 * place,
+            "high": 0.15,
+            "p": 0.001,
+            "p_holm": 0.01 if place == 0 else 0.05,
+            "seed_std": 0.01,
+            "seeds": 3,
+            "n": 64,
+        }
+        for benchmark in benchmarks
+        for place, arm in enumerate(arms)
+        for metric in ("instruction_strict", "prompt_strict")
+    ]
+    return pd.DataFrame(rows, columns=list(PAIRED_COLUMNS))
+
+
+MANY = tuple(f"rtt_csr_another_setting_{place}" for place in range(35))
+
 DRAWINGS = {
     "learning_curves": lambda stem: figures.learning_curves(curves(), stem),
+    "learning_curves_many": lambda stem: figures.learning_curves(curves(MANY), stem),
+    "differences": lambda stem: figures.difference_plot(paired(), "base", stem),
+    "differences_one": lambda stem: figures.difference_plot(paired(("rtt_csr",), ("ifbench",)), "rl_csr", stem),
+    "differences_many": lambda stem: figures.difference_plot(paired(MANY), "base", stem),
     "comparison": lambda stem: figures.comparison_bars(main_table(), stem),
     "discriminator": lambda stem: figures.discriminator_by_kind(quality(), stem),
 }
@@ -73,13 +106,13 @@ DRAWINGS = {
 def drawn(monkeypatch):
     """The figure as it stood when it was saved."""
     seen = []
-    save = figures._save
+    save = drawing.save
 
     def keep(figure, stem):
         seen.append(figure)
         return save(figure, stem)
 
-    monkeypatch.setattr(figures, "_save", keep)
+    monkeypatch.setattr(drawing, "save", keep)
     return seen
 
 
@@ -102,7 +135,7 @@ def test_no_text_leaves_the_figure_or_overlaps_another(name, tmp_path, drawn):
     figure = drawn[0]
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()
-    texts = [figure._supxlabel] if figure._supxlabel else []
+    texts = [text for text in (figure._supxlabel, figure._supylabel, figure._suptitle) if text]
     for axes in figure.axes:
         texts += [axes.xaxis.label, axes.yaxis.label, axes._left_title, *axes.texts]
         for axis, place, side in ((axes.xaxis, 0, "labelbottom"), (axes.yaxis, 1, "labelleft")):
@@ -135,6 +168,42 @@ def test_curves_draw_each_seed_thin_their_mean_thick_and_the_base_level(tmp_path
     assert "(%)" in axes.get_ylabel()
 
 
+def test_many_arms_have_a_panel_each(tmp_path, drawn):
+    names = [f"arm_{place}" for place in range(8)]
+    figures.learning_curves(curves(names), tmp_path / "curves")
+    panels = [axes for axes in drawn[0].axes if axes.axison]
+    assert [axes.get_title(loc="left") for axes in panels] == names
+    labels = [[line.get_label() for line in axes.lines] for axes in panels]
+    assert all(found.count("_other") == 7 and found.count("_seed") == 2 for found in labels)
+    [own] = [line for line in panels[3].lines if line.get_label() == "arm_3"]
+    assert list(own.get_ydata()) == pytest.approx([10, 26.5, 42.5])
+    assert all("base" in found for found in labels)
+
+
+def test_a_difference_is_filled_where_holms_p_is_small_and_lies_on_its_arm(tmp_path, drawn):
+    figures.difference_plot(paired(), "base", tmp_path / "differences")
+    panels = [axes for axes in drawn[0].axes if axes.axison]
+    assert [axes.get_title(loc="left") for axes in panels] == ["validation", "heldout topics", "ifbench"]
+    names = [label.get_text() for label in panels[0].get_yticklabels()]
+    assert names == ["rl_csr", "rtt_csr"]
+    for axes in panels:
+        points = [line for line in axes.lines if line.get_label() == "_difference"]
+        assert [line.get_xdata()[0] for line in points] == pytest.approx([10, 9])
+        assert [line.get_markerfacecolor() for line in points] == [figures.BLUE, "white"]
+        assert [line.get_ydata()[0] for line in points] == pytest.approx(list(panels[0].get_yticks()))
+        ends = [line.get_segments()[0][:, 0].tolist() for line in axes.collections]
+        assert ends == [pytest.approx([2, 15]), pytest.approx([1, 15])]
+    assert panels[0].yaxis_inverted()
+    assert drawn[0]._supxlabel.get_text().endswith("points above base")
+
+
+def test_the_interval_says_what_was_resampled(tmp_path, drawn):
+    figures.difference_plot(paired(), "base", tmp_path / "several")
+    figures.difference_plot(paired().assign(seeds=1), "base", tmp_path / "one")
+    said = [figure.legends[0].get_title().get_text() for figure in drawn]
+    assert said == ["line: 95 % interval over seeds and prompts", "line: 95 % interval over prompts"]
+
+
 def test_one_seed_has_no_thin_line(tmp_path, drawn):
     figures.learning_curves(curves(seeds=(3,)), tmp_path / "curves")
     assert len(drawn[0].axes[0].lines) == 3
@@ -142,9 +211,10 @@ def test_one_seed_has_no_thin_line(tmp_path, drawn):
 
 def test_arms_differ_without_colour(tmp_path, drawn):
     names = tuple(f"arm_{place}" for place in range(8))
-    figures.learning_curves(curves(names, seeds=(0,)), tmp_path / "curves")
+    most = figures.MOST_LINES
+    figures.learning_curves(curves(names[:most], seeds=(0,)), tmp_path / "curves")
     lines = [line for line in drawn[0].axes[0].lines if line.get_label() in names]
-    assert len({(str(line._dash_pattern), line.get_marker()) for line in lines}) == 8
+    assert len({(str(line._dash_pattern), line.get_marker()) for line in lines}) == most
     figures.comparison_bars(main_table(("base", *names[:7])), tmp_path / "bars")
     bars = drawn[1].axes[0].containers
     assert len({(group.patches[0].get_hatch(), group.get_label() == "base") for group in bars}) == 8
@@ -184,8 +254,9 @@ def test_nothing_to_draw_is_said_in_the_figure(tmp_path, drawn):
     figures.learning_curves(curves().iloc[:0], tmp_path / "curves")
     figures.comparison_bars(main_table().iloc[:0], tmp_path / "bars")
     figures.discriminator_by_kind({"sets": {"unseen_kinds": {"per_kind": {}}}}, tmp_path / "kinds")
+    figures.difference_plot(paired().iloc[:0], "base", tmp_path / "differences")
     said = [figure.axes[0].texts[0].get_text() for figure in drawn]
-    assert said == ["no scores on validation", "no scores", "no labelled pairs"]
+    assert said == ["no scores on validation", "no scores", "no labelled pairs", "no arm was compared with base"]
 
 
 def test_drawing_leaves_the_settings_of_the_process_alone(tmp_path):
