@@ -393,13 +393,23 @@ def report(arguments: argparse.Namespace) -> None:
     write_report(
         config,
         scores=scores,
-        discriminators={json.loads(path.read_text())["variant"]: path for path in metrics},
+        discriminators={_variant(path): path for path in metrics},
         left_out=left_out,
         missing=missing,
         output=arguments.output,
         references=arguments.references,
     )
     _say((arguments.output / "tables" / "main.txt").read_text())
+
+
+def _variant(path: Path) -> str:
+    """Which discriminator a file of figures is about."""
+    try:
+        return str(json.loads(path.read_text())["variant"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            "this is no file of a discriminator's figures", where=path, todo="name what `rtt discriminator` wrote"
+        ) from None
 
 
 def compare(arguments: argparse.Namespace) -> None:

@@ -424,20 +424,27 @@ def _without_nulls(values: Mapping[str, Any], path: tuple[str, ...]) -> dict[str
     return {**values, first: {name: entry for name, entry in inner.items() if entry is not None}}
 
 
-def _resolved(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` with the base file below them, and every arm and discriminator with what it takes from another."""
+def _laid_over_base(values: Mapping[str, Any], above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """`values` laid over the file that ``base`` names, and that over its own."""
     whole = dict(values)
     if "base" in whole:
-        base = _read_mapping(Path(str(whole.pop("base"))))
-        whole = _merged(_resolved(base), whole)
-    for path in NAMED:
-        whole = _without_nulls(whole, path)
+        base = Path(str(whole.pop("base")))
+        if base.resolve() in above:
+            raise UserError("base: the file is laid over itself", where=base, todo="let it have no base, or another")
+        whole = _merged(_laid_over_base(_read_mapping(base), (*above, base.resolve())), whole)
+        for path in NAMED:
+            whole = _without_nulls(whole, path)
+    return whole
+
+
+def _resolved(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` over their base, and then every arm and discriminator with what it takes from another."""
+    whole = _laid_over_base(values)
     arms = whole.get("arms")
     if isinstance(arms, Mapping):
         whole["arms"] = {name: _with_parent(name, arms) for name in arms}
-    variants = whole.get("discriminator_variants")
-    if isinstance(variants, Mapping) and isinstance(whole.get("discriminator", {}), Mapping):
-        below = whole.get("discriminator", {})
+    variants, below = whole.get("discriminator_variants"), whole.get("discriminator", {})
+    if isinstance(variants, Mapping) and isinstance(below, Mapping):
         whole["discriminator_variants"] = {
             name: _merged(below, own) if isinstance(own, Mapping) else own for name, own in variants.items()
         }

@@ -502,17 +502,19 @@ def test_prompts_that_lack_the_benchmarks_split_are_refused(study, old):
 # Mistakes in models and checkpoints
 
 
-def test_policy_without_a_chat_template_is_refused(study, old, tmp_path):
+@pytest.mark.parametrize("name", ["evaluate", "round"])
+def test_policy_without_a_chat_template_is_refused(study, old, tmp_path, name):
     plain = shutil.copytree(study.policy, tmp_path / "plain")
     (plain / "chat_template.jinja").unlink()
-    message = refusal(*study.evaluate(old, policy=plain))
+    message = refusal(*(study.evaluate if name == "evaluate" else study.round)(old, policy=plain))
     assert "the policy has no chat template" in message
     assert str(plain) in message
     assert "use an instruct model" in message
 
 
-def test_absent_policy_is_refused(study, old, tmp_path):
-    message = refusal(*study.evaluate(old, policy=tmp_path / "absent"))
+@pytest.mark.parametrize("name", ["evaluate", "round"])
+def test_absent_policy_is_refused(study, old, tmp_path, name):
+    message = refusal(*(study.evaluate if name == "evaluate" else study.round)(old, policy=tmp_path / "absent"))
     assert "the policy's folder is not there" in message
 
 
@@ -544,6 +546,28 @@ def test_damaged_checkpoint_is_refused_by_file(study, old, checkpoint, name, dam
     message = refusal(*given[name])
     assert said in message
     assert f"where: {checkpoint}" in message
+
+
+# Mistakes in reports
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
+def test_what_is_no_file_of_a_discriminators_figures_is_refused(study, tmp_path, content):
+    scores = study.folder / "scores.parquet"
+    wrong = tmp_path / "metrics.json"
+    if content is not None:
+        wrong.write_text(content)
+    message = refusal(
+        *("report", "--config", study.config, "--scores", scores, "--discriminators", wrong, "--output", tmp_path)
+    )
+    assert "no file of a discriminator's figures" in message
+    assert f"where: {wrong}" in message
+
+
+def test_report_without_scores_and_of_a_study_that_never_ran_is_refused(study, tmp_path):
+    assert "no scores were given" in refusal("report", "--config", study.config, "--output", tmp_path)
+    config = study.write("never", {"results": str(tmp_path / "never")})
+    assert "nothing has been evaluated yet" in refusal("report", "--partial", "--config", config, "--output", tmp_path)
 
 
 # Sources

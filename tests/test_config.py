@@ -216,6 +216,27 @@ def test_discriminator_variant_takes_what_it_leaves_out(whole):
     assert config.discriminator_variants["small"] == config.discriminator.model_copy(update={"layers": 1})
 
 
+def test_parents_and_variants_follow_what_is_laid_over_the_base(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    own = {
+        "arms": {"rtt_csr": {"credit": {"weight": 0.9}}, "sft": None},
+        "discriminator": {"layers": 3},
+        "tables": None,
+    }
+    path.write_text(yaml.safe_dump({"base": "config/study/small.yaml", **own}))
+    config = load_config(path)
+    assert config.arms["rtt_pooled"].credit.weight == 0.9
+    assert config.discriminator_variants["half"].layers == 3
+    assert "sft" not in config.arms
+
+
+def test_a_base_laid_over_itself_is_refused(tmp_path: Path):
+    (tmp_path / "a.yaml").write_text(f"base: {tmp_path}/b.yaml")
+    (tmp_path / "b.yaml").write_text(f"base: {tmp_path}/a.yaml")
+    with pytest.raises(UserError, match="laid over itself"):
+        load_config(tmp_path / "a.yaml")
+
+
 def test_base_file_lies_below_the_configuration(tmp_path: Path):
     path = tmp_path / "my.yaml"
     path.write_text(yaml.safe_dump({"base": "config/smoke.yaml", "results": "mine", "policy": {"rounds": 7}}))

@@ -12,7 +12,8 @@ from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rtt.config import Generation
-from rtt.errors import UserError
+from rtt.policy.checkpoints import verify
+from rtt.policy.pretrained import load_policy, load_tokenizer, require_chat_template
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,6 @@ class Answer:
 
 def open_policy(folder: Path, checkpoint: Path | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The policy as saved in `folder`, with a checkpoint's adapter merged in or its whole weights in place."""
-    from rtt.policy.checkpoints import verify
-    from rtt.policy.pretrained import load_policy, load_tokenizer
 
     tokenizer = load_tokenizer(folder)
     if checkpoint is None:
@@ -60,8 +59,7 @@ def generate(
     Raises:
         UserError: the tokenizer has no chat template.
     """
-    if not tokenizer.chat_template:
-        raise UserError("the policy has no chat template", where=tokenizer.name_or_path, todo="use an instruct model")
+    require_chat_template(tokenizer)
     texts = [
         tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True)
         for prompt in prompts

@@ -12,8 +12,10 @@ from rtt.tables import rows_of
 
 def subset(prompts: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:
     """The fixed subset named by (`limit`, `seed`): the same prompts for every policy, sorted by id."""
-    chosen = prompts if limit is None or limit >= len(prompts) else prompts.sample(n=limit, random_state=seed)
-    return chosen.sort_values("prompt_id", ignore_index=True)
+    ordered = prompts.sort_values("prompt_id", ignore_index=True)
+    if limit is None or limit >= len(ordered):
+        return ordered
+    return ordered.sample(n=limit, random_state=seed).sort_values("prompt_id", ignore_index=True)
 
 
 def score_responses(

@@ -25,7 +25,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from rtt.config import Arm, Config
 from rtt.credit.rewards import response_rewards
 from rtt.errors import UserError
-from rtt.policy.pretrained import load_policy, load_tokenizer
+from rtt.policy.pretrained import load_policy, load_tokenizer, require_chat_template
 from rtt.policy.settings import lora_settings
 from rtt.tables import rows_of
 
@@ -188,8 +188,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[st
     Raises:
         UserError: the tokenizer has no chat template.
     """
-    if not tokenizer.chat_template:
-        raise UserError("the policy has no chat template", where=tokenizer.name_or_path, todo="use an instruct model")
+    require_chat_template(tokenizer)
     text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 

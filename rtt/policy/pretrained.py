@@ -82,6 +82,12 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise _damaged("tokenizer", folder, error) from None
 
 
+def require_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises UserError for a tokenizer that cannot write down a conversation."""
+    if not tokenizer.chat_template:
+        raise UserError("the policy has no chat template", where=tokenizer.name_or_path, todo="use an instruct model")
+
+
 def _demand_config(folder: Path) -> None:
     if not folder.is_dir():
         raise UserError("the policy's folder is not there", where=folder, todo="run `rtt fetch` for the policy first")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -16,13 +20,15 @@ from transformers import Trainer, TrainerCallback
 from rtt.config import Arm, Config, to_dict, write_config
 from rtt.errors import UserError
 from rtt.policy.checkpoints import digest, last_sealed, seal, verify
-from rtt.policy.pretrained import load_policy, load_tokenizer
+from rtt.policy.pretrained import load_policy, load_tokenizer, require_chat_template
 from rtt.policy.rollouts import MetricLog, RolloutLog, read_metrics
 from rtt.policy.settings import grpo_settings, lora_settings, training_set
 from rtt.policy.trainer import RTTGRPOTrainer
 from rtt.relevance.sources import open_relevance
 from rtt.tables import Prompts, Responses, Rollouts, Verdicts, read_table, write_table
 from rtt.tracking import Run
+
+_log = logging.getLogger(__name__)
 
 ACCURACY = "rubrics/instruction_accuracy"
 
@@ -105,9 +111,8 @@ class Inputs:
     def used_by(self, arm: Arm) -> list[Path | None]:
         """What the round's result depends on."""
         learned = arm.credit is not None and arm.credit.relevance == "discriminator"
-        weights = self.policy / "model.safetensors"
         return [
-            *(self.prompts, weights, self.start),
+            *(self.prompts, self.policy / "config.json", *sorted(self.policy.glob("*.safetensors")), self.start),
             *((self.discriminator,) if learned else ()),
             *((self.responses, self.verdicts) if arm.method != "grpo" else ()),
         ]
@@ -136,7 +141,36 @@ def run_round(
     arm, policy = config.arms[arm_name], config.policy
     if inputs.start is not None:
         verify(inputs.start)
-    first, last = (round_number - 1) * policy.steps_per_round, round_number * policy.steps_per_round
+    require_chat_template(load_tokenizer(inputs.policy))
+    last = round_number * policy.steps_per_round
+    with _alone(output):
+        _train(config, arm, seed, last, inputs, output, run)
+    lines = read_metrics(output / "metrics.jsonl")
+    # Only the first of several updates on one batch carries the batch's figures.
+    accuracies = [line[ACCURACY] for line in lines if line.get(ACCURACY) is not None]
+    return {
+        "step": last,
+        "seconds": sum(line.get("step_time", 0.0) for line in lines),
+        "accuracy": fmean(accuracies) if accuracies else None,
+    }
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Waits for a process that still trains this round: one that outlived the run which started it."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with (output.parent / f".{output.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _log.warning("another process is training %s; waiting for it to end", output)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _train(config: Config, arm: Arm, seed: int, last: int, inputs: Inputs, output: Path, run: Run) -> None:
+    """Trains up to step `last` in the work folder, then moves what it made to `output`."""
+    policy = config.policy
     work = output.parent / f".{output.name}.work"
     resume = _open_work(work, _fingerprint(config, arm, seed, inputs.used_by(arm))) or inputs.start
     done = int(json.loads((resume / "trainer_state.json").read_text())["global_step"]) if resume else 0
@@ -150,18 +184,11 @@ def run_round(
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     output.mkdir(parents=True, exist_ok=True)
     if arm.method == "grpo":
-        write_table(rollouts.join(first, last), Rollouts, output / "rollouts.parquet")
+        rows = rollouts.join(last - policy.steps_per_round, last)
+        write_table(rows, Rollouts, output / "rollouts.parquet")
     shutil.copyfile(work / "metrics.jsonl", output / "metrics.jsonl")
     write_config(config, output / "config.yaml")
     _hand_over(work, last, output)
-    lines = read_metrics(output / "metrics.jsonl")
-    # Only the first of several updates on one batch carries the batch's figures.
-    accuracies = [line[ACCURACY] for line in lines if line.get(ACCURACY) is not None]
-    return {
-        "step": last,
-        "seconds": sum(line.get("step_time", 0.0) for line in lines),
-        "accuracy": fmean(accuracies) if accuracies else None,
-    }
 
 
 def _make_trainer(

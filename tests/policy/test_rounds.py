@@ -1,5 +1,6 @@
 """Rounds on a tiny model: what is promised about weights, whatever way they were come by."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -150,6 +151,22 @@ def test_killed_in_the_middle_ends_with_the_same_weights(bench):
     steps = [json.loads(line)["step"] for line in (bench.folder / "killed" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4]
     assert not work.exists()
+
+
+def test_a_round_waits_for_a_process_that_still_trains_it(bench):
+    config = bench.config()
+    alone = bench.run("alone", config)
+    with (bench.folder / ".shared.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with subprocess.Popen(bench.command("shared", config), stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+            said = process.stderr.readline()
+            while "waiting for it to end" not in said:
+                said = process.stderr.readline()
+                assert said, "the round did not wait"
+            assert not (bench.folder / "shared").exists()
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            process.communicate(timeout=120)
+    assert weights(bench.folder / "shared") == weights(alone)
 
 
 def test_checkpoint_cut_short_in_the_work_folder_is_not_used(bench):
