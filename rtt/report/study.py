@@ -32,10 +32,6 @@ class Gap(BaseModel):
     """Such as ``training`` or ``evaluation on ifbench``."""
     why: str
 
-    def sentence(self) -> str:
-        seed = "" if self.seed is None else f", seed {self.seed}"
-        return f"{self.arm}{seed}: {self.what} is missing: {self.why}"
-
 
 def read_gaps(missing: Sequence[Mapping[str, Any]], config: Config) -> list[Gap]:
     """Raises UserError for a gap that is malformed or of an arm the configuration does not have."""
@@ -69,10 +65,9 @@ def check_scores(scores: pd.DataFrame, config: Config) -> None:
             raise _unknown_arm(str(arm), config)
         if (arm, seed) not in runs:
             raise UserError(f"the configuration has no seed {seed} of {arm}", where=f"arm {arm}, seed {seed}")
-        last = _last_step(config, str(arm))
-        if last is not None and rows["step"].max() > last:
+        if rows["step"].max() > config.policy.total_steps:
             raise UserError(
-                f"{arm} has scores of step {rows['step'].max()}, and its training ends at step {last}",
+                f"{arm} has scores of step {rows['step'].max()}, and training ends at step {config.policy.total_steps}",
                 where=f"arm {arm}, seed {seed}",
                 todo="give the scores of one study alone",
             )
@@ -80,22 +75,9 @@ def check_scores(scores: pd.DataFrame, config: Config) -> None:
         raise UserError(f"the configuration has no benchmark {unknown[0]}", where=f"benchmark {unknown[0]}")
 
 
-def _last_step(config: Config, arm: str) -> int | None:
-    """Steps of a finished training; None where the configuration leaves them to the data."""
-    return config.policy.total_steps if config.arms[arm].method == "grpo" else None
-
-
 def final_scores(scores: pd.DataFrame, config: Config) -> pd.DataFrame:
-    """The rows of the base and of finished policies, a policy that stopped early left out.
-
-    An arm's policy is finished at the configuration's last step; sft and dpo, whose steps depend on their data, where
-    the arm's furthest seed is.
-    """
-    ends = {BASE: 0}
-    for arm, rows in scores[scores["arm"] != BASE].groupby("arm", sort=False):
-        last = _last_step(config, str(arm))
-        ends[str(arm)] = int(rows["step"].max()) if last is None else last
-    return scores[scores["step"] == scores["arm"].map(ends)]
+    """The rows of the base and of policies at the configuration's last step; one that stopped early is left out."""
+    return scores[(scores["arm"] == BASE) | (scores["step"] == config.policy.total_steps)]
 
 
 def gap_notes(finals: pd.DataFrame, config: Config, gaps: Sequence[Gap]) -> list[tuple[str, str]]:
@@ -105,7 +87,7 @@ def gap_notes(finals: pd.DataFrame, config: Config, gaps: Sequence[Gap]) -> list
         finals: as :func:`final_scores` returns them.
         gaps: what is known to be missing, and why.
     """
-    notes = list(dict.fromkeys((gap.arm, gap.sentence()) for gap in gaps))
+    notes = _declared(gaps)
     explained = {(gap.arm, gap.seed) for gap in gaps}
     have = set(finals[["arm", "benchmark", "seed"]].drop_duplicates().itertuples(index=False, name=None))
     bases = {(BASE, name) for arm, name, _ in have if arm == BASE}
@@ -124,6 +106,23 @@ def gap_notes(finals: pd.DataFrame, config: Config, gaps: Sequence[Gap]) -> list
             notes.append((arm, f"{whose}: no final scores on {', '.join(names)}"))
         for seeds, names in shown.items():
             notes.append((arm, f"{arm} is shown on {', '.join(names)} over {_seeds(seeds)}, of {len(wanted)}"))
+    return notes
+
+
+def _declared(gaps: Sequence[Gap]) -> list[tuple[str, str]]:
+    """An arm and a sentence for each story: what a run lacks for one reason, told once for all seeds that share it."""
+    lacking: dict[tuple[str, int | None, str], list[str]] = {}
+    for gap in gaps:
+        lacking.setdefault((gap.arm, gap.seed, " ".join(gap.why.split()).removesuffix(".")), []).append(gap.what)
+    stories: dict[tuple[str, tuple[str, ...], str], list[int]] = {}
+    for (arm, seed, why), found in lacking.items():
+        seeds = stories.setdefault((arm, tuple(dict.fromkeys(found)), why), [])
+        if seed is not None and arm != BASE:
+            seeds.append(seed)
+    notes = []
+    for (arm, whats, why), seeds in stories.items():
+        whose = f"{arm}, {_seeds(seeds)}" if seeds else arm
+        notes.append((arm, f"{whose}: {', '.join(whats)} {'is' if len(whats) == 1 else 'are'} missing: {why}"))
     return notes
 
 

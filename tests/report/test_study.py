@@ -45,11 +45,18 @@ def test_a_policy_that_stopped_early_has_no_final_scores(config, study_scores):
     ]
 
 
-def test_the_end_of_sft_is_where_its_furthest_seed_is(config, study_scores, scores):
-    study = config(arms={"sft": {"method": "sft"}}, tables={}, headline=None, seeds=[0, 1])
-    table = pd.concat([scores(["s"]), scores(["s"], "sft", 0, 99), scores(["s"], "sft", 1, 40)])
-    check_scores(table, study)
-    assert set(final_scores(table, study)["step"]) == {0, 99}
+def test_what_several_seeds_lack_for_one_reason_is_told_once(config):
+    gaps = [
+        *(lost("rl_csr", seed, what, "it has\n  not run yet.") for seed in (0, 1) for what in ("round 1", "round 2")),
+        lost("rl_csr", 2, "round 2", "it broke"),
+        lost("base", 0, "ifbench", "it broke"),
+    ]
+    told = gap_notes(pd.DataFrame(columns=["arm", "benchmark", "seed"]), config(), read_gaps(gaps, config()))
+    assert [sentence for _, sentence in told][:3] == [
+        "rl_csr, seeds 0, 1: round 1, round 2 are missing: it has not run yet",
+        "rl_csr, seed 2: round 2 is missing: it broke",
+        "base: ifbench is missing: it broke",
+    ]
 
 
 def test_what_is_missing_without_a_reason_is_found(config, study_scores):
@@ -84,7 +91,7 @@ def test_a_gap_described_wrongly_is_refused(config, gap, message):
     [
         ({"arm": "rtt"}, "has no arm rtt"),
         ({"seed": 9}, "has no seed 9 of rl_csr"),
-        ({"step": 24}, "scores of step 24, and its training ends at step 16"),
+        ({"step": 24}, "scores of step 24, and training ends at step 16"),
         ({"benchmark": "ifeval"}, "has no benchmark ifeval"),
     ],
 )
