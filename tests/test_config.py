@@ -221,7 +221,7 @@ def test_parents_and_variants_follow_what_is_laid_over_the_base(tmp_path: Path):
     own = {
         "arms": {"rtt_csr": {"credit": {"weight": 0.9}}, "sft": None},
         "discriminator": {"layers": 3},
-        "tables": None,
+        "tables": {"main": None},
     }
     path.write_text(yaml.safe_dump({"base": "config/study/small.yaml", **own}))
     config = load_config(path)
