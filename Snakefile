@@ -24,6 +24,8 @@ rule all:
     input:
         rules.write_report.output,
         rules.log_comparison.output,
+    message:
+        "The study is complete"
 
 
 # Whatever stopped, the table of what there is gets written, and says what is missing and why.
