@@ -3,10 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= config/config.yaml
 CORES ?= all
+RESULTS ?= results
 PORT ?= 5000
 export PYTHONHASHSEED := 0
 
-.PHONY: run test smoke check ui clean install
+.PHONY: run test smoke study check ui clean install
 
 run: install
 	$(BIN)/rtt run --config $(CONFIG) --cores $(CORES)
@@ -26,6 +27,9 @@ test: install
 smoke: install
 	$(BIN)/rtt run --config config/smoke.yaml --cores $(CORES)
 
+study: install
+	$(BIN)/rtt run --config config/study/ci.yaml --cores $(CORES)
+
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,7 +41,7 @@ check: install
 	  $(BIN)/snakemake --dry-run --quiet all --cores 1 --nolock --configfile $$config || exit 1; done
 
 ui: install
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///results/mlflow/mlflow.db --host 127.0.0.1 --port $(PORT)
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(RESULTS)/mlflow/mlflow.db --host 127.0.0.1 --port $(PORT)
 
 clean:
 	rm -rf .venv .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -70,7 +70,7 @@ def summary(config: Config, seconds: float) -> str:
         "table": results / "tables" / "main.csv",
         "figure": results / "figures" / "learning_curves.svg",
         "report": results / "report" / "index.html",
-        "MLflow": "make ui, then http://127.0.0.1:5000",
+        "MLflow": f"make ui{'' if config.results == 'results' else f' RESULTS={results}'}, then http://127.0.0.1:5000",
     }
     quality_file = Path(layout.discriminator_metrics(config.results, FULL))
     if quality_file.exists():

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from rtt import cli
+from rtt.arguments import make_parser
 from rtt.config import load_config, to_dict
 from rtt.policy.checkpoints import seal
 from rtt.rubrics import parse_rubrics
@@ -224,7 +225,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def subcommands() -> dict[str, argparse.ArgumentParser]:
-    (action,) = (action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction))
+    (action,) = (action for action in make_parser()._actions if isinstance(action, argparse._SubParsersAction))
     return dict(action.choices)
 
 
@@ -360,7 +361,7 @@ def test_help_of_a_step_opens_with_its_purpose_and_an_example(name, capsys):
 def test_example_in_the_help_of_a_step_is_accepted_by_it(name, parser):
     example = parser.description.split("\n\n")[1].split()
     assert example[:2] == ["rtt", name]
-    assert cli._parser().parse_args(example[1:]).command == name
+    assert make_parser().parse_args(example[1:]).command == name
 
 
 def test_bad_flag_is_answered_with_the_usage():

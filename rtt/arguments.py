@@ -1,0 +1,257 @@
+"""The command line of `rtt`: one subcommand per step of the workflow, each of which also works by hand."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from rtt import __version__, steps
+
+Handler = Callable[[argparse.Namespace], None]
+
+
+class _Step(Protocol):
+    """Adds a subcommand whose help opens with its purpose and a command to paste."""
+
+    def __call__(
+        self, name: str, handler: Handler, purpose: str, example: str, config: bool = True
+    ) -> argparse.ArgumentParser: ...
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all subcommands; what it parses has `handler`, the function to call."""
+    parser = argparse.ArgumentParser(
+        prog="rtt",
+        description="Rubrics to Tokens: each subcommand is one step of the workflow. `make run` chains them all.",
+    )
+    parser.add_argument("--version", action="version", version=f"rtt {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="STEP")
+
+    def step(name: str, handler: Handler, purpose: str, example: str, config: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=purpose,
+            description=f"{purpose}\n\n  rtt {name} {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(handler=handler)
+        if config:
+            _path_argument(sub, "config", "configuration (config/README.md)")
+        return sub
+
+    for add in (_add_data_steps, _add_label_steps, _add_policy_steps, _add_report_steps):
+        add(step)
+    return parser
+
+
+def _add_data_steps(step: _Step) -> None:
+    """What is fetched, made and read."""
+    sub = step(
+        "fetch",
+        steps.fetch,
+        "Fetch a source and check its sha256.",
+        "policy --config config/config.yaml --output results/models/policy",
+    )
+    sub.add_argument("name", help="policy, nltk or a benchmark's name")
+    _path_argument(sub, "output", "file or folder to write")
+
+    sub = step(
+        "prompts",
+        steps.prompts,
+        "Make the prompts with rubrics, or read your own.",
+        "--config config/config.yaml --output results/data/prompts.parquet",
+    )
+    _path_argument(sub, "input", "JSONL of your own prompts (prompt, rubrics); made when left out", required=False)
+    _path_argument(sub, "output", "Parquet table of prompts")
+
+    sub = step(
+        "benchmark",
+        steps.benchmark,
+        "Read a benchmark's prompts; those that cannot be scored are left out by name.",
+        "--name ifbench --input results/data/ifbench.jsonl --nltk results/models/nltk "
+        "--output results/data/ifbench.parquet --left-out results/data/ifbench.left_out.json",
+        config=False,
+    )
+    sub.add_argument("--name", required=True, help="the benchmark's name")
+    _path_argument(sub, "input", "JSONL in IFEval's format")
+    _path_argument(sub, "nltk", "folder of NLTK data")
+    _path_argument(sub, "output", "Parquet table of prompts")
+    _path_argument(sub, "left-out", "JSON of what was left out")
+
+
+def _add_label_steps(step: _Step) -> None:
+    """From responses to the discriminator."""
+    sub = step(
+        "responses",
+        steps.responses,
+        "Sample responses of a policy to label.",
+        "--config config/config.yaml --policy results/models/policy --prompts results/data/prompts.parquet "
+        "--output results/labels/responses.parquet",
+    )
+    _path_argument(sub, "policy", "policy folder")
+    _path_argument(sub, "checkpoint", "checkpoint of a round", required=False)
+    _path_argument(sub, "prompts", "table of prompts")
+    sub.add_argument(
+        "--candidates", action="store_true", help="sample the training prompts that the methods sft and dpo learn from"
+    )
+    _path_argument(sub, "output", "Parquet table of responses")
+
+    sub = step(
+        "verdicts",
+        steps.verdicts,
+        "Judge responses by the rule checkers.",
+        "--responses results/labels/responses.parquet --prompts results/data/prompts.parquet "
+        "--nltk results/models/nltk --output results/labels/verdicts.parquet",
+        config=False,
+    )
+    _path_argument(sub, "responses", "table of responses")
+    _path_argument(sub, "prompts", "table of prompts")
+    _path_argument(sub, "nltk", "folder of NLTK data")
+    _path_argument(sub, "output", "Parquet table of verdicts")
+
+    sub = step(
+        "labels",
+        steps.labels,
+        "Label by rule which characters each rubric is about.",
+        "--config config/config.yaml --responses results/labels/responses.parquet "
+        "--verdicts results/labels/verdicts.parquet --prompts results/data/prompts.parquet "
+        "--nltk results/models/nltk --output results/labels/labels.parquet",
+    )
+    _path_argument(sub, "responses", "table of responses")
+    _path_argument(sub, "verdicts", "table of verdicts")
+    _path_argument(sub, "prompts", "table of prompts")
+    _path_argument(sub, "nltk", "folder of NLTK data")
+    _path_argument(sub, "output", "Parquet table of labels")
+
+    sub = step(
+        "discriminator",
+        steps.discriminator,
+        "Train the token-level relevance discriminator and measure it.",
+        "--config config/config.yaml --labels results/labels/labels.parquet --backbone results/models/policy "
+        "--output results/discriminators/full/model --metrics results/discriminators/full/metrics.json",
+    )
+    sub.add_argument("--variant", default="full", help="full, or a name under discriminator_variants (default: full)")
+    _path_argument(sub, "labels", "table of labels")
+    _path_argument(sub, "backbone", "model folder whose first layers are taken")
+    _path_argument(sub, "output", "folder for the discriminator")
+    _path_argument(sub, "metrics", "JSON of its figures")
+    _track_argument(sub)
+
+
+def _add_policy_steps(step: _Step) -> None:
+    """Training and evaluation."""
+    sub = step(
+        "experiment",
+        steps.experiment,
+        "Make the MLflow experiment, before parallel jobs write to it.",
+        "--config config/config.yaml --track sqlite:///results/mlflow/mlflow.db "
+        "--output results/mlflow/experiment.json",
+    )
+    _track_argument(sub, required=True)
+    _path_argument(sub, "output", "JSON with the experiment's id")
+
+    sub = step(
+        "round",
+        steps.round_,
+        "Train one round of an arm, from where the round before stopped.",
+        "--config config/config.yaml --arm rtt_csr --seed 0 --round 1 --prompts results/data/prompts.parquet "
+        "--nltk results/models/nltk --policy results/models/policy "
+        "--discriminator results/discriminators/full/model "
+        "--output results/policies/rtt_csr/seed_0/round_1",
+    )
+    sub.add_argument("--arm", required=True, help="name of an arm in the configuration")
+    sub.add_argument("--seed", type=int, required=True, help="seed of adapter, data order and sampling")
+    sub.add_argument("--round", type=_positive, required=True, help="number of the round, from 1")
+    _path_argument(sub, "prompts", "table of prompts")
+    _path_argument(sub, "nltk", "folder of NLTK data")
+    _path_argument(sub, "policy", "policy folder")
+    _path_argument(sub, "start", "checkpoint folder of the round before", required=False)
+    _path_argument(sub, "discriminator", "discriminator folder", required=False)
+    _path_argument(sub, "responses", "judged responses of the start policy, for sft and dpo", required=False)
+    _path_argument(sub, "verdicts", "the verdicts on them", required=False)
+    _path_argument(sub, "output", "folder for checkpoint, rollouts and metrics")
+    _track_argument(sub)
+
+    sub = step(
+        "evaluate",
+        steps.evaluate,
+        "Answer a benchmark greedily and score it.",
+        "--config config/config.yaml --benchmark heldout_topics --arm base --seed 0 --step 0 "
+        "--policy results/models/policy --prompts results/data/prompts.parquet --nltk results/models/nltk "
+        "--output scores.parquet --responses responses.parquet",
+    )
+    sub.add_argument("--benchmark", required=True, help="a name under evaluation.benchmarks")
+    sub.add_argument("--arm", required=True, help="name written into the scores")
+    sub.add_argument("--seed", type=int, required=True, help="seed written into the scores")
+    sub.add_argument("--step", type=int, required=True, help="optimiser steps written into the scores")
+    _path_argument(sub, "policy", "policy folder")
+    _path_argument(sub, "checkpoint", "checkpoint of a round; the policy itself when left out", required=False)
+    _path_argument(sub, "prompts", "table of prompts")
+    _path_argument(sub, "nltk", "folder of NLTK data")
+    _path_argument(sub, "output", "Parquet table of scores")
+    _path_argument(sub, "responses", "Parquet table of responses")
+
+
+def _add_report_steps(step: _Step) -> None:
+    """Reports, and everything at once."""
+    sub = step(
+        "report",
+        steps.report,
+        "Write tables, figures and the report page.",
+        "--config config/config.yaml --scores results/scores/*.parquet "
+        "--discriminators results/discriminators/*/metrics.json --output results",
+    )
+    _path_argument(sub, "scores", "tables of scores", required=False, nargs="+", default=[])
+    sub.add_argument(
+        "--partial",
+        action="store_true",
+        help="report what the results folder holds so far, naming what is missing and why, in place of --scores",
+    )
+    _path_argument(sub, "discriminators", "JSON of each discriminator's figures", required=False, nargs="*", default=[])
+    references = Path("config/reference_results.yaml")
+    _path_argument(
+        sub, "references", f"YAML of results reported by others (default: {references})", False, default=references
+    )
+    _path_argument(sub, "left-out", "JSON of benchmark prompts left out", required=False, nargs="*", default=[])
+    _path_argument(sub, "output", "results folder; writes tables/, figures/ and report/ in it")
+
+    sub = step(
+        "compare",
+        steps.compare,
+        "Log the comparison of all arms to MLflow.",
+        "--config config/config.yaml --track sqlite:///results/mlflow/mlflow.db --scores results/scores/*.parquet "
+        "--report results --prompts results/data/prompts.parquet --output results/mlflow/comparison.json",
+    )
+    _track_argument(sub, required=True)
+    _path_argument(sub, "scores", "tables of scores", nargs="+")
+    _path_argument(sub, "report", "folder `rtt report` wrote to")
+    _path_argument(sub, "prompts", "table of prompts, whose digest is logged")
+    _path_argument(sub, "output", "JSON with the run's id")
+
+    sub = step(
+        "run",
+        steps.run,
+        "Run the whole workflow and print where its results are.",
+        "--config config/config.yaml --cores all",
+    )
+    sub.add_argument("--cores", default="all", help="cores Snakemake may use (default: all)")
+    sub.add_argument("snakemake", nargs="*", help="further arguments for Snakemake, after --")
+
+
+def _path_argument(parser: argparse.ArgumentParser, name: str, text: str, required: bool = True, **more: Any) -> None:
+    parser.add_argument(f"--{name}", type=Path, required=required, help=text, metavar="PATH", **more)
+
+
+def _track_argument(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    parser.add_argument(
+        "--track", required=required, metavar="URI", help="MLflow tracking URI; not tracked when left out"
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number

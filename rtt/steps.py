@@ -1,0 +1,423 @@
+"""What each command does: read its inputs, call one function of the package, write its outputs.
+
+Heavy imports stand inside the functions, after parsing, so that `--help` and a bad flag answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rtt.errors import UserError
+
+
+def _config(arguments: argparse.Namespace) -> Any:
+    from rtt.config import load_config
+
+    return load_config(arguments.config)
+
+
+def _copy_config(config: Any, output: Path) -> None:
+    """The resolved configuration beside an output file."""
+    from rtt.config import write_config
+
+    write_config(config, output.with_name(output.stem + ".config.yaml"))
+
+
+def _write_json(values: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def fetch(arguments: argparse.Namespace) -> None:
+    from rtt.policy.pretrained import save_plain_model
+    from rtt.policy.tiny import make_tiny_model
+    from rtt.sources import fetch as fetch_source
+
+    config = _config(arguments)
+    name, output = arguments.name, arguments.output
+    known = {"policy": config.sources.policy, "nltk": config.sources.nltk, **config.sources.benchmarks}
+    if name not in known:
+        raise UserError(f"no source is called {name}", where=arguments.config, todo=f"choose from {sorted(known)}")
+    source = known[name]
+    if source.uri.startswith("tiny:"):
+        make_tiny_model(output)
+    elif name == "policy":
+        raw = output.with_name(output.name + ".source")
+        fetch_source(source.uri, file=source.file, sha256=source.sha256, destination=raw, keep=source.keep)
+        save_plain_model(raw, output)
+        _remove(raw)
+    else:
+        fetch_source(source.uri, file=source.file, sha256=source.sha256, destination=output, keep=source.keep)
+    _copy_config(config, output)
+    _say(f"{name}: {source.uri} is at {output}")
+
+
+def _remove(path: Path) -> None:
+    import shutil
+
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def prompts(arguments: argparse.Namespace) -> None:
+    from rtt.data.prompts import make_prompts, read_prompts_jsonl
+    from rtt.tables import Prompts, write_table
+
+    config = _config(arguments)
+    if arguments.input:
+        table = read_prompts_jsonl(arguments.input)
+    else:
+        settings = config.prompts
+        table = make_prompts(settings.count, settings.seed, settings.heldout_kinds, settings.splits)
+    write_table(table, Prompts, arguments.output)
+    _copy_config(config, arguments.output)
+    _say(f"{len(table)} prompts ({_counts(table['split'])}) are at {arguments.output}")
+
+
+def _counts(column: Any) -> str:
+    return ", ".join(f"{name} {count}" for name, count in column.value_counts(sort=False).items())
+
+
+def benchmark(arguments: argparse.Namespace) -> None:
+    from rtt.data.benchmarks import load_benchmark, split_scorable
+    from rtt.judging.rules import has_tagger, use_nltk_data
+    from rtt.tables import Prompts, write_table
+
+    use_nltk_data(arguments.nltk)
+    table, left_out = split_scorable(load_benchmark(arguments.input, arguments.name), has_tagger())
+    write_table(table, Prompts, arguments.output)
+    _write_json({"benchmark": arguments.name, "kept": len(table), "left_out": left_out}, arguments.left_out)
+    _say(f"{arguments.name}: {len(table)} prompts are at {arguments.output}; {len(left_out)} are left out")
+
+
+def responses(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from rtt.evaluation.generation import generate, open_policy
+    from rtt.relevance.corpus import choose_prompts
+    from rtt.tables import Prompts, Responses, read_table, write_table
+
+    config = _config(arguments)
+    prompts = read_table(arguments.prompts, Prompts)
+    if arguments.candidates:
+        from rtt.data.candidates import choose_candidates
+
+        chosen, generation = choose_candidates(prompts, config), config.policy.generation
+        samples, seed = config.offline.samples, config.offline.seed
+    else:
+        chosen, generation = choose_prompts(prompts, config.labels), config.labels.generation
+        samples, seed = config.labels.samples, config.labels.seed
+    torch.set_num_threads(config.discriminator.threads)
+    model, tokenizer = open_policy(arguments.policy, arguments.checkpoint)
+    repeated = [text for text in chosen["prompt"] for _ in range(samples)]
+    answers = generate(model, tokenizer, repeated, generation, seed=seed)
+    table = responses_table(list(chosen["prompt_id"]), samples, answers)
+    write_table(table, Responses, arguments.output)
+    _copy_config(config, arguments.output)
+    _say(f"{len(table)} responses ({table['truncated'].mean():.0%} cut short) are at {arguments.output}")
+
+
+def responses_table(prompt_ids: Sequence[str], samples: int, answers: Sequence[Any]) -> Any:
+    """Answers, `samples` in a row per prompt, as rtt.tables.Responses."""
+    import pandas as pd
+
+    places = [(prompt_id, sample) for prompt_id in prompt_ids for sample in range(samples)]
+    return pd.DataFrame(
+        [
+            {
+                "response_id": f"{prompt_id}#{sample}",
+                "prompt_id": prompt_id,
+                "sample": sample,
+                "response": answer.text,
+                "tokens": answer.tokens,
+                "truncated": answer.truncated,
+            }
+            for (prompt_id, sample), answer in zip(places, answers, strict=True)
+        ]
+    )
+
+
+def verdicts(arguments: argparse.Namespace) -> None:
+    from rtt.judging.rules import judge_responses, use_nltk_data
+    from rtt.tables import Prompts, Responses, Verdicts, read_table, write_table
+
+    use_nltk_data(arguments.nltk)
+    table = judge_responses(read_table(arguments.responses, Responses), read_table(arguments.prompts, Prompts))
+    write_table(table, Verdicts, arguments.output)
+    missing = int(table["verdict"].isna().sum())
+    _say(
+        f"{len(table)} verdicts, {(table['verdict'] > 0).mean():.1%} satisfied, {missing} missing, "
+        f"are at {arguments.output}"
+    )
+
+
+def labels(arguments: argparse.Namespace) -> None:
+    from rtt.judging.rules import use_nltk_data
+    from rtt.relevance.corpus import label_corpus
+    from rtt.relevance.rules import label
+    from rtt.tables import Labels, Prompts, Responses, Verdicts, read_table, write_table
+
+    config = _config(arguments)
+    use_nltk_data(arguments.nltk)
+    table, missing = label_corpus(
+        read_table(arguments.responses, Responses),
+        read_table(arguments.verdicts, Verdicts),
+        read_table(arguments.prompts, Prompts),
+        config.labels,
+        label,
+        "rule",
+    )
+    write_table(table, Labels, arguments.output)
+    _copy_config(config, arguments.output)
+    _say(f"{len(table)} labelled pairs ({_counts(table['split'])}) are at {arguments.output}; {missing} had no verdict")
+
+
+def discriminator(arguments: argparse.Namespace) -> None:
+    from rtt.config import FULL, to_dict
+    from rtt.policy.checkpoints import seal
+    from rtt.relevance.discriminator import Discriminator
+    from rtt.relevance.quality import evaluate_discriminator
+    from rtt.relevance.training import train_discriminator
+    from rtt.tables import Labels, read_table
+    from rtt.tracking import flatten
+
+    config = _config(arguments)
+    table = read_table(arguments.labels, Labels)
+    known = {FULL: config.discriminator, **config.discriminator_variants}
+    name = arguments.variant
+    if name not in known:
+        raise UserError(f"no discriminator is called {name}", where="--variant", todo=f"choose from {sorted(known)}")
+    training = train_discriminator(table, arguments.backbone, known[name], arguments.output)
+    seconds = training["train_seconds"]
+    seal(arguments.output)
+    quality = evaluate_discriminator(Discriminator.load(arguments.output), table, train_seconds=seconds)
+    quality["variant"] = name
+    _write_json(quality, arguments.metrics)
+    _copy_config(config, arguments.metrics)
+    key = f"discriminator/{name}"
+    run = _open_run(arguments, config, key, f"discriminator {name}", arguments.labels)
+    run.log_params(flatten(to_dict(known[name]), "discriminator."))
+    for step, loss in enumerate(training["losses"], start=1):
+        run.log_metrics({"train/loss": loss}, step)
+    for split, figures in quality["sets"].items():
+        flat = {key: value for key, value in figures.items() if isinstance(value, int | float)}
+        values = {f"eval/{split}/{figure}": value for figure, value in flat.items()}
+        run.log_metrics(values, len(training["losses"]))
+    run.log_artifact(arguments.metrics)
+    run.finish()
+    _say(f"discriminator {name} trained in {seconds:.0f} s, at {arguments.output}; figures at {arguments.metrics}")
+    for split, figures in quality["sets"].items():
+        keyword, random = (figures["baselines"][baseline]["auprc"] for baseline in ("keyword", "random"))
+        _say(
+            f"  {split}: AUPRC {_figure(figures['auprc'])} (keyword {_figure(keyword)}, random {_figure(random)}), "
+            f"F1 {_figure(figures['f1'])} at {quality['threshold']:.2f}"
+        )
+
+
+def _figure(value: float | None) -> str:
+    """Missing is never zero: a set without a relevant token has no AUPRC."""
+    return "none" if value is None else f"{value:.3f}"
+
+
+def _open_run(arguments: argparse.Namespace, config: Any, key: str, name: str, data: Path | None) -> Any:
+    """A run for this step, or the twin that does nothing when no --track is given."""
+    from rtt.config import to_dict
+    from rtt.provenance import tags
+    from rtt.tracking import NoRun, Tracker
+
+    if not arguments.track:
+        return NoRun()
+    return Tracker(arguments.track, config.tracking.experiment).open(key, name, tags(to_dict(config), data))
+
+
+def experiment(arguments: argparse.Namespace) -> None:
+    from rtt.tracking import Tracker
+
+    config = _config(arguments)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    tracker = Tracker(arguments.track, config.tracking.experiment)
+    artifacts = arguments.output.parent / "artifacts" if arguments.track.startswith("sqlite:") else None
+    identifier = tracker.create_experiment(artifacts)
+    _write_json({"uri": arguments.track, "name": tracker.name, "id": identifier}, arguments.output)
+    _say(f"experiment {tracker.name} is number {identifier} at {arguments.track}")
+
+
+def round_(arguments: argparse.Namespace) -> None:
+    from rtt.config import to_dict
+    from rtt.judging.rules import use_nltk_data
+    from rtt.policy.rounds import Inputs, run_round
+    from rtt.provenance import tags
+    from rtt.tracking import NoRun, Run, Tracker, flatten
+
+    config = _config(arguments)
+    use_nltk_data(arguments.nltk)
+    arm, seed, number = arguments.arm, arguments.seed, arguments.round
+    run: Run = NoRun()
+    if arguments.track and arm in config.arms:
+        tracker = Tracker(arguments.track, config.tracking.experiment)
+        all_tags = {**tags(to_dict(config), arguments.prompts), "arm": arm, "seed": str(seed)}
+        # The first round begins the arm anew: MLflow lets no parameter of the earlier parent change.
+        open_parent = tracker.open if number == 1 else tracker.find_or_open
+        parent = open_parent(f"{arm}/seed_{seed}", f"{arm} seed {seed}", {**all_tags, "level": "arm"})
+        if number == 1:
+            parent.log_params(
+                {
+                    "arm": arm,
+                    "seed": seed,
+                    **flatten(to_dict(config.policy), "policy."),
+                    **flatten(to_dict(config.arms[arm]), "arm."),
+                }
+            )
+        run = tracker.open(
+            f"{arm}/seed_{seed}/round_{number}",
+            f"{arm} seed {seed} round {number}",
+            {**all_tags, "level": "round", "round": str(number)},
+            parent.run_id,
+        )
+    try:
+        summary = run_round(
+            config,
+            arm_name=arm,
+            seed=seed,
+            round_number=number,
+            inputs=Inputs(
+                arguments.prompts,
+                arguments.policy,
+                arguments.start,
+                arguments.discriminator,
+                arguments.responses,
+                arguments.verdicts,
+            ),
+            output=arguments.output,
+            run=run,
+        )
+    except BaseException:
+        run.finish("FAILED")
+        raise
+    if config.arms[arm].method == "grpo":
+        run.log_artifact(arguments.output / "rollouts.parquet")
+    run.finish()
+    _say(
+        f"{arm} seed {seed} round {number}: step {summary['step']}, instruction accuracy in training "
+        f"{_figure(summary['accuracy'])}, {summary['seconds']:.0f} s; it is at {arguments.output}"
+    )
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from rtt.config import Generation
+    from rtt.evaluation.generation import generate, open_policy
+    from rtt.evaluation.scoring import score_responses, subset
+    from rtt.judging.rules import use_nltk_data
+    from rtt.tables import Prompts, Responses, Scores, read_table, write_table
+
+    config = _config(arguments)
+    name = arguments.benchmark
+    if name not in config.evaluation.benchmarks:
+        raise UserError(
+            f"no benchmark is called {name}",
+            where=arguments.config,
+            todo=f"choose from {sorted(config.evaluation.benchmarks)}",
+        )
+    use_nltk_data(arguments.nltk)
+    settings = config.evaluation.benchmarks[name]
+    table = read_table(arguments.prompts, Prompts)
+    if name not in set(table["split"]):
+        raise UserError(
+            f"no prompt has the split {name}",
+            where=arguments.prompts,
+            todo=f"give the table that has it; this one has {', '.join(sorted(set(table['split'])))}",
+        )
+    chosen = subset(table[table["split"] == name], settings.limit, config.evaluation.seed)
+    torch.set_num_threads(config.evaluation.threads)
+    model, tokenizer = open_policy(arguments.policy, arguments.checkpoint)
+    generation = Generation(max_tokens=settings.max_tokens, temperature=0, batch_size=config.evaluation.batch_size)
+    answers = generate(
+        model,
+        tokenizer,
+        list(chosen["prompt"]),
+        generation,
+        seed=config.evaluation.seed,
+        title=f"{arguments.arm} {name}",
+    )
+    answered = responses_table(list(chosen["prompt_id"]), 1, answers)
+    write_table(answered, Responses, arguments.responses)
+    scores = score_responses(
+        answered, chosen, arm=arguments.arm, seed=arguments.seed, step=arguments.step, benchmark=name
+    )
+    write_table(scores, Scores, arguments.output)
+    _copy_config(config, arguments.output)
+    _say(
+        f"{arguments.arm} step {arguments.step} on {name}: instruction accuracy {scores['strict'].mean():.3f} strict, "
+        f"{scores['loose'].mean():.3f} loose, {len(chosen)} prompts; scores at {arguments.output}"
+    )
+
+
+def report(arguments: argparse.Namespace) -> None:
+    from rtt.report.partial import find_products
+    from rtt.report.write import write_report
+
+    config = _config(arguments)
+    scores, metrics, left_out = arguments.scores, arguments.discriminators, arguments.left_out
+    missing: list[dict[str, Any]] = []
+    if arguments.partial:
+        scores, metrics, left_out, missing = find_products(config)
+        if not scores:
+            raise UserError("nothing has been evaluated yet", where=config.results, todo="run the workflow first")
+    elif not scores:
+        raise UserError("no scores were given", where="--scores", todo="name tables of scores, or say --partial")
+    write_report(
+        config,
+        scores=scores,
+        discriminators={_variant(path): path for path in metrics},
+        left_out=left_out,
+        missing=missing,
+        output=arguments.output,
+        references=arguments.references,
+    )
+    _say((arguments.output / "tables" / "main.txt").read_text())
+
+
+def _variant(path: Path) -> str:
+    """Which discriminator a file of figures is about."""
+    try:
+        return str(json.loads(path.read_text())["variant"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            "this is no file of a discriminator's figures", where=path, todo="name what `rtt discriminator` wrote"
+        ) from None
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    from rtt.report.compare import log_comparison
+
+    config = _config(arguments)
+    identifier = log_comparison(
+        config, arguments.track, scores=arguments.scores, output=arguments.report, data=arguments.prompts
+    )
+    _write_json({"run": identifier, "uri": arguments.track}, arguments.output)
+    _say(f"comparison logged to {arguments.track} as run {identifier}")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from rtt.workflow import run_workflow
+
+    sys.exit(run_workflow(arguments.config, arguments.cores, arguments.snakemake))
