@@ -149,6 +149,13 @@ _LATEX: Mapping[str, str] = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "–": "--",
+    "—": "---",
+    "‘": "`",
+    "’": "'",
+    "“": "``",
+    "”": "''",
+    "…": r"\dots{}",
+    "→": r"$\to$",
     "−": "$-$",
     "×": r"$\times$",
     "λ": r"$\lambda$",
@@ -159,8 +166,9 @@ _LATEX: Mapping[str, str] = {
 
 
 def escape_latex(text: str) -> str:
-    """Text LaTeX prints as it is."""
-    return "".join(_LATEX.get(sign, sign) for sign in " ".join(text.split()))
+    """Text LaTeX prints as it is; a sign its standard fonts lack becomes a question mark and does not stop it."""
+    known = {sign: _LATEX.get(sign, sign if " " <= sign < "\u0180" else "?") for sign in set(text)}
+    return "".join(known[sign] for sign in " ".join(text.split()))
 
 
 def to_latex(table: pd.DataFrame, layout: Layout, metrics: Sequence[str] = HEADLINES) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 from rtt.config import BASE, FULL, Config
 from rtt.errors import UserError
 from rtt.report.efficiency import efficiency_tables
-from rtt.report.outputs import tables_of
+from rtt.report.outputs import draws_kinds, tables_of
 from rtt.report.reference import References, with_references
 from rtt.report.render import AUPRC, Layout, reference_notes
 from rtt.report.study import check_scores, final_scores, gap_notes, pairs_of, read_gaps
@@ -37,7 +37,7 @@ class Results:
         paired: as rtt.report.tables.paired_table returns it.
         curves: as rtt.report.tables.curve_table returns it.
         efficiency: by arm, and `efficiency_seeds` by seed, as rtt.report.efficiency returns them.
-        quality: figures of the discriminator `full`, or None.
+        quality: figures of the discriminator `full`, or None where no arm learns from it or they are missing.
         left_out: one sentence per benchmark that lost prompts.
         gaps: one sentence for each thing that is missing.
     """
@@ -143,7 +143,7 @@ def collect(
         curves=curve_table(scores, **options),
         efficiency=efficiency,
         efficiency_seeds=by_seed,
-        quality=qualities.get(FULL),
+        quality=qualities.get(FULL) if draws_kinds(config) else None,
         left_out=left_out,
         gaps=[sentence for _, sentence in notes],
     )

@@ -89,11 +89,13 @@ def test_latex_is_escaped(scores, table):
     assert escape_latex("a_b 95 % & #1 {x} $5 ~ ^ \\ – <") == (
         r"a\_b 95 \% \& \#1 \{x\} \$5 \textasciitilde{} \textasciicircum{} \textbackslash{} -- $<$"
     )
+    assert escape_latex("“a’s”\n→ é 漢\x1b") == "``a's'' $\\to$ é ??"
     rows = pd.concat([scores(["s", "-"], benchmark="heldout_topics"), scores(["s", "s"], "rl_csr", 0, 8)])
     text = to_latex(
         table(rows, paper_value=0.5),
         layout(["base", "rl_csr"], ["heldout_topics", "validation"], notes=["100 % of a_b"]),
     )
+    assert text.count(r"\parbox{\linewidth}{100 \% of a\_b.}") == 2  # notes stand below each of the two
     for special in "_%&#":
         for line in text.splitlines():
             unescaped = re.findall(rf"(?<!\\){re.escape(special)}", re.sub(r"\\label\{[^}]*\}", "", line))

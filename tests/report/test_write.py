@@ -157,6 +157,18 @@ def test_no_scores_at_all_are_a_user_error(write):
         write(pd.DataFrame())
 
 
+def test_figures_of_a_discriminator_no_arm_learns_from_are_not_shown(write, config, study_scores):
+    study = config(
+        arms={"rl_csr": {}, "rtt_few": {"credit": {"discriminator": "few"}}},
+        tables={"relevance": ["rl_csr", "rtt_few"]},
+        headline=None,
+    )
+    folder = write(study_scores[study_scores["arm"].isin(["base", *study.arms])], study=study)
+    assert files(folder) == set(report_outputs(study))
+    assert not (folder / "figures" / "discriminator.svg").exists()
+    assert "no figures of a discriminator" in (folder / "report" / "index.html").read_text()
+
+
 def test_a_discriminator_nobody_configured_is_refused(write, discriminators):
     with pytest.raises(UserError, match="no discriminator is called 'half'"):
         write(discriminators={"half": discriminators["few"]})
