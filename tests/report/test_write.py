@@ -49,7 +49,13 @@ def test_declaring_the_files_needs_no_heavy_import():
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], timeout=60).returncode == 0
 
 
-def test_each_table_holds_its_arms_in_order(write):
+def test_a_table_has_its_own_order_and_not_that_of_the_scores(write, config):
+    study = config(tables={"main": ("rtt_csr", "base", "rl_csr")})
+    table = pd.read_csv(write(study=study) / "tables" / "main.csv")
+    assert list(table["arm"].unique()) == ["rtt_csr", "base", "rl_csr"]
+
+
+def test_each_table_holds_its_arms(write):
     folder = write() / "tables"
     table = pd.read_csv(folder / "relevance.csv")
     assert list(table)[:10] == LONG
