@@ -6,7 +6,7 @@ rule train_round:
         prompts=rules.make_prompts.output.prompts,
         nltk=rules.fetch_nltk.output[0],
         policy=rules.fetch_policy.output[0],
-        experiment=rules.create_experiment.output[0],
+        experiment=ancient(rules.create_experiment.output[0]),
         discriminator=discriminator_of,
         start=round_before,
     output:
@@ -51,7 +51,7 @@ rule train_offline_round:
         prompts=rules.make_prompts.output.prompts,
         nltk=rules.fetch_nltk.output[0],
         policy=rules.fetch_policy.output[0],
-        experiment=rules.create_experiment.output[0],
+        experiment=ancient(rules.create_experiment.output[0]),
         responses=rules.sample_candidates.output.responses,
         verdicts=rules.judge_candidates.output.verdicts,
         start=round_before,

@@ -31,6 +31,7 @@ rule label_relevance:
         " > {log} 2>&1"
 
 
+# Only has to be there before others write to it: a tracking database made anew trains nothing anew (`ancient`).
 rule create_experiment:
     output:
         f"{RESULTS}/mlflow/experiment.json",
@@ -53,7 +54,7 @@ rule train_discriminator:
     input:
         labels=rules.label_relevance.output.labels,
         backbone=rules.fetch_policy.output[0],
-        experiment=rules.create_experiment.output[0],
+        experiment=ancient(rules.create_experiment.output[0]),
     output:
         discriminator=directory(layout.discriminator(RESULTS, "{variant}")),
         metrics=layout.discriminator_metrics(RESULTS, "{variant}"),
