@@ -28,6 +28,12 @@ rule all:
         "The study is complete"
 
 
+# Database and experiment are made once, before parallel jobs write to them. They are no rule's product: what is trained
+# does not depend on them, and a database made anew trains nothing anew.
+onstart:
+    shell("rtt experiment --config {CONFIG} --track {TRACK} --output {RESULTS}/mlflow/experiment.json")
+
+
 # Whatever stopped, the table of what there is gets written, and says what is missing and why.
 onerror:
     shell("rtt report --partial --config {CONFIG} --output {RESULTS} || true")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from rtt.config import BASE, Config
 
+SCORES = "scores.parquet"
+
 
 def discriminator(results: str, variant: str) -> str:
     """Folder of a discriminator."""
@@ -22,27 +24,27 @@ def discriminator_log(results: str, variant: str) -> str:
     return f"{results}/logs/train_discriminator/{variant}.log"
 
 
-def round_folder(results: str, arm: str, seed: int | str, number: int | str) -> str:
-    """Folder of a round: checkpoint, metrics and rollouts."""
-    return f"{results}/policies/{arm}/seed_{seed}/round_{number}"
+def round_file(results: str, arm: str, seed: int | str, number: int | str, name: str) -> str:
+    """A product of a round: ``checkpoint``, ``metrics.jsonl`` or ``rollouts.parquet``."""
+    return f"{results}/policies/{arm}/seed_{seed}/round_{number}/{name}"
 
 
 def round_log(results: str, arm: str, seed: int | str, number: int | str) -> str:
     return f"{results}/logs/train_round/{arm}_seed_{seed}_round_{number}.log"
 
 
-def evaluation_folder(results: str, arm: str, seed: int | str, number: int | str, benchmark: str) -> str:
-    """Folder of an evaluation of a round: scores and responses."""
-    return f"{results}/evaluations/{arm}/seed_{seed}/round_{number}/{benchmark}"
+def evaluation_file(results: str, arm: str, seed: int | str, number: int | str, benchmark: str, name: str) -> str:
+    """A product of an evaluation of a round: ``scores.parquet`` or ``responses.parquet``."""
+    return f"{results}/evaluations/{arm}/seed_{seed}/round_{number}/{benchmark}/{name}"
 
 
 def evaluation_log(results: str, arm: str, seed: int | str, number: int | str, benchmark: str) -> str:
     return f"{results}/logs/evaluate/{arm}_seed_{seed}_round_{number}_{benchmark}.log"
 
 
-def base_folder(results: str, benchmark: str) -> str:
-    """Folder of an evaluation of the start policy."""
-    return f"{results}/evaluations/{BASE}/{benchmark}"
+def base_file(results: str, benchmark: str, name: str) -> str:
+    """A product of an evaluation of the start policy: ``scores.parquet`` or ``responses.parquet``."""
+    return f"{results}/evaluations/{BASE}/{benchmark}/{name}"
 
 
 def base_log(results: str, benchmark: str) -> str:
@@ -74,8 +76,7 @@ def evaluations(config: Config) -> Iterator[Evaluation]:
     """Base and last rounds on every benchmark, and every round where a curve is drawn."""
     results, benchmarks, last = config.results, config.evaluation.benchmarks, config.policy.rounds
     for name in benchmarks:
-        place = base_folder(results, name)
-        yield Evaluation(BASE, 0, 0, name, f"{place}/scores.parquet", (base_log(results, name),))
+        yield Evaluation(BASE, 0, 0, name, base_file(results, name, SCORES), (base_log(results, name),))
     for arm, seed in config.runs():
         credit = config.arms[arm].credit
         learned = credit is not None and credit.relevance == "discriminator"
@@ -89,6 +90,6 @@ def evaluations(config: Config) -> Iterator[Evaluation]:
                         seed,
                         number,
                         name,
-                        f"{evaluation_folder(results, arm, seed, number, name)}/scores.parquet",
+                        evaluation_file(results, arm, seed, number, name, SCORES),
                         (*before, *trained, evaluation_log(results, arm, seed, number, name)),
                     )

@@ -69,7 +69,7 @@ def round_before(wildcards):
     """The checkpoint a round starts from; the first starts from the policy itself."""
     if int(wildcards.round) == 1:
         return []
-    return layout.round_folder(RESULTS, wildcards.arm, wildcards.seed, int(wildcards.round) - 1) + "/checkpoint"
+    return layout.round_file(RESULTS, wildcards.arm, wildcards.seed, int(wildcards.round) - 1, "checkpoint")
 
 
 def discriminator_of(wildcards):

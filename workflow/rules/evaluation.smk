@@ -7,8 +7,8 @@ rule evaluate_base:
         prompts=benchmark_prompts,
         nltk=rules.fetch_nltk.output[0],
     output:
-        scores=layout.base_folder(RESULTS, "{benchmark}") + "/scores.parquet",
-        responses=layout.base_folder(RESULTS, "{benchmark}") + "/responses.parquet",
+        scores=layout.base_file(RESULTS, "{benchmark}", "scores.parquet"),
+        responses=layout.base_file(RESULTS, "{benchmark}", "responses.parquet"),
     log:
         layout.base_log(RESULTS, "{benchmark}"),
     threads: SETTINGS.evaluation.threads
@@ -35,12 +35,12 @@ rule evaluate_base:
 rule evaluate_round:
     input:
         policy=rules.fetch_policy.output[0],
-        checkpoint=layout.round_folder(RESULTS, "{arm}", "{seed}", "{round}") + "/checkpoint",
+        checkpoint=layout.round_file(RESULTS, "{arm}", "{seed}", "{round}", "checkpoint"),
         prompts=benchmark_prompts,
         nltk=rules.fetch_nltk.output[0],
     output:
-        scores=layout.evaluation_folder(RESULTS, "{arm}", "{seed}", "{round}", "{benchmark}") + "/scores.parquet",
-        responses=layout.evaluation_folder(RESULTS, "{arm}", "{seed}", "{round}", "{benchmark}") + "/responses.parquet",
+        scores=layout.evaluation_file(RESULTS, "{arm}", "{seed}", "{round}", "{benchmark}", "scores.parquet"),
+        responses=layout.evaluation_file(RESULTS, "{arm}", "{seed}", "{round}", "{benchmark}", "responses.parquet"),
     log:
         layout.evaluation_log(RESULTS, "{arm}", "{seed}", "{round}", "{benchmark}"),
     threads: SETTINGS.evaluation.threads

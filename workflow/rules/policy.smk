@@ -6,13 +6,12 @@ rule train_round:
         prompts=rules.make_prompts.output.prompts,
         nltk=rules.fetch_nltk.output[0],
         policy=rules.fetch_policy.output[0],
-        experiment=ancient(rules.create_experiment.output[0]),
         discriminator=discriminator_of,
         start=round_before,
     output:
-        checkpoint=directory(layout.round_folder(RESULTS, "{arm}", "{seed}", "{round}") + "/checkpoint"),
-        rollouts=layout.round_folder(RESULTS, "{arm}", "{seed}", "{round}") + "/rollouts.parquet",
-        metrics=layout.round_folder(RESULTS, "{arm}", "{seed}", "{round}") + "/metrics.jsonl",
+        checkpoint=directory(layout.round_file(RESULTS, "{arm}", "{seed}", "{round}", "checkpoint")),
+        rollouts=layout.round_file(RESULTS, "{arm}", "{seed}", "{round}", "rollouts.parquet"),
+        metrics=layout.round_file(RESULTS, "{arm}", "{seed}", "{round}", "metrics.jsonl"),
     log:
         layout.round_log(RESULTS, "{arm}", "{seed}", "{round}"),
     wildcard_constraints:
@@ -51,13 +50,12 @@ rule train_offline_round:
         prompts=rules.make_prompts.output.prompts,
         nltk=rules.fetch_nltk.output[0],
         policy=rules.fetch_policy.output[0],
-        experiment=ancient(rules.create_experiment.output[0]),
         responses=rules.sample_candidates.output.responses,
         verdicts=rules.judge_candidates.output.verdicts,
         start=round_before,
     output:
-        checkpoint=directory(layout.round_folder(RESULTS, "{arm}", "{seed}", "{round}") + "/checkpoint"),
-        metrics=layout.round_folder(RESULTS, "{arm}", "{seed}", "{round}") + "/metrics.jsonl",
+        checkpoint=directory(layout.round_file(RESULTS, "{arm}", "{seed}", "{round}", "checkpoint")),
+        metrics=layout.round_file(RESULTS, "{arm}", "{seed}", "{round}", "metrics.jsonl"),
     log:
         layout.round_log(RESULTS, "{arm}", "{seed}", "{round}"),
     wildcard_constraints:

@@ -31,30 +31,10 @@ rule label_relevance:
         " > {log} 2>&1"
 
 
-# Only has to be there before others write to it: a tracking database made anew trains nothing anew (`ancient`).
-rule create_experiment:
-    output:
-        f"{RESULTS}/mlflow/experiment.json",
-    log:
-        f"{RESULTS}/logs/create_experiment.log",
-    threads: 1
-    resources:
-        mem_mb=500,
-    params:
-        config=CONFIG,
-        track=TRACK,
-        settings=section("tracking"),
-    message:
-        "Making the MLflow experiment"
-    shell:
-        "rtt experiment" " --config {params.config}" " --track {params.track}" " --output {output}" " > {log} 2>&1"
-
-
 rule train_discriminator:
     input:
         labels=rules.label_relevance.output.labels,
         backbone=rules.fetch_policy.output[0],
-        experiment=ancient(rules.create_experiment.output[0]),
     output:
         discriminator=directory(layout.discriminator(RESULTS, "{variant}")),
         metrics=layout.discriminator_metrics(RESULTS, "{variant}"),

@@ -43,7 +43,6 @@ rule log_comparison:
         scores=all_scores,
         report=rules.write_report.output,
         prompts=rules.make_prompts.output.prompts,
-        experiment=ancient(rules.create_experiment.output[0]),
     output:
         f"{RESULTS}/mlflow/comparison.json",
     log:
