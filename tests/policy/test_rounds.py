@@ -245,6 +245,18 @@ def test_the_divergence_is_measured_at_the_start_too_and_only_when_asked(bench):
     assert whole_weights[3] > 1e-6
 
 
+@pytest.mark.parametrize("arm", ["rtt_csr", "rl_dr_grpo", "rl_dapo"])
+def test_the_gradient_does_not_depend_on_how_many_rows_go_through_at_once(bench, arm):
+    def first_step(micro):
+        run = bench.run(f"micro_{micro}", bench.config(f"micro_{micro}", micro_batch_size=micro), arm=arm)
+        return json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+
+    whole, parts = first_step(8), first_step(2)
+    assert whole["grad_norm"] > 1e-4
+    assert parts["grad_norm"] == pytest.approx(whole["grad_norm"], rel=1e-3)
+    assert parts["reward"] == whole["reward"]
+
+
 def test_measuring_does_not_change_what_is_learned(bench):
     runs = [bench.run(f"m{n}", bench.config(f"m{n}", diagnostics_every=n), arm="rl_csr") for n in (0, 1)]
     assert weights(runs[0]) == weights(runs[1])
