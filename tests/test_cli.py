@@ -644,6 +644,6 @@ def test_error_of_our_own_is_not_taken_for_a_mistake():
 
     parser = SimpleNamespace(parse_args=lambda argv: argparse.Namespace(command="prompts", handler=broken))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "_parser", lambda: parser)
+        patch.setattr(cli, "make_parser", lambda: parser)
         with pytest.raises(RuntimeError, match="a bug"):
             cli.main([])

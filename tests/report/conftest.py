@@ -87,7 +87,7 @@ def config():
             "relevance": ["rtt_csr", "rtt_few", "rtt_rules"],
             "partition": ["rl_csr", "rtt_csr"],
         }
-        values["policy"]["rounds"] = 2
+        values["policy"] |= {"rounds": 2, "steps_per_round": 8}
         values["evaluation"] = {
             "benchmarks": {"validation": {"each_round": True}, "ifbench": {}},
             "bootstrap_draws": 100,
