@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +14,9 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from rtt.config import Generation
 from rtt.policy.checkpoints import verify
 from rtt.policy.pretrained import load_policy, load_tokenizer, require_chat_template
+
+PROMPT_TOKENS = 256
+"""Prompt length up to which a batch is as large as it may be."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,27 @@ def open_policy(folder: Path, checkpoint: Path | None) -> tuple[PreTrainedModel,
 
         return PeftModel.from_pretrained(load_policy(folder), str(checkpoint)).merge_and_unload(), tokenizer
     return load_policy(checkpoint), tokenizer
+
+
+def batches(order: Sequence[int], lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """`order` in batches of at most `size`, fewer where prompts are long.
+
+    A batch is padded to its longest prompt, so one of some thousand tokens among short ones would cost as much as a
+    batch of such: no batch has more than ``size × PROMPT_TOKENS`` tokens with padding, unless it is one prompt.
+
+    Args:
+        order: indices by rising length.
+        lengths: tokens of each prompt.
+        size: most prompts in a batch.
+    """
+    batch: list[int] = []
+    for index in order:
+        if batch and (len(batch) == size or (len(batch) + 1) * lengths[index] > size * PROMPT_TOKENS):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
 
 
 @torch.inference_mode()
@@ -83,8 +107,7 @@ def generate(
     ends = set(ends) if isinstance(ends, list) else {ends}
     answers: dict[int, Answer] = {}
     with tqdm(total=len(texts), desc=title, unit="answer", disable=None) as bar:
-        for first in range(0, len(order), settings.batch_size):
-            chosen = order[first : first + settings.batch_size]
+        for chosen in batches(order, lengths, settings.batch_size):
             batch = tokenizer(
                 [texts[i] for i in chosen],
                 return_tensors="pt",

@@ -12,7 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from rtt.config import Generation
 from rtt.errors import UserError
-from rtt.evaluation.generation import generate, open_policy
+from rtt.evaluation.generation import PROMPT_TOKENS, batches, generate, open_policy
 from rtt.policy.checkpoints import seal
 from rtt.policy.pretrained import load_policy, load_tokenizer
 
@@ -145,3 +145,10 @@ def test_checkpoint_that_is_not_whole_is_refused(tiny_policy, adapter, tmp_path)
         open_policy(tiny_policy, folder)
     with pytest.raises(UserError, match="the checkpoint is not there"):
         open_policy(tiny_policy, tmp_path / "absent")
+
+
+def test_long_prompts_go_in_smaller_batches_and_none_is_left_out():
+    lengths = [10] * 5 + [PROMPT_TOKENS, 2 * PROMPT_TOKENS, 9 * PROMPT_TOKENS]
+    found = list(batches(range(8), lengths, 4))
+    assert found == [[0, 1, 2, 3], [4, 5], [6], [7]]
+    assert list(batches([], [], 4)) == []
