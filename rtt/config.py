@@ -140,6 +140,8 @@ class Policy(_Section):
     """B, responses per optimiser step; a multiple of group_size."""
     micro_batch_size: Count | None = None
     """Rows in one forward and backward pass; null is the whole batch."""
+    share_prompts: bool = True
+    """The responses to one prompt share one pass over it, where the model's attention allows."""
     num_iterations: Count = 1
     """Updates per batch of responses (paper: 2)."""
     learning_rate: float = Field(default=3e-4, gt=0)

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from rtt.policy.assignment import Assigned, Judged, assign
 from rtt.policy.diagnostics import divergence, relevance_entropy, unrelated_text
 from rtt.policy.resampling import groups_without_spread, replace_rows
 from rtt.policy.rollouts import RolloutLog
+from rtt.policy.sharing import ROW, can_share, generate, in_order, pack, unpack
 from rtt.relevance.offsets import token_spans
 from rtt.relevance.sources import RelevanceBatch, RelevanceSource
 from rtt.rubrics import parse_rubrics
@@ -52,9 +54,12 @@ class RubricReward:
 class RTTGRPOTrainer(GRPOTrainer):
     """GRPO with A[j, t] in place of the broadcast A_resp[j] (docs/method.md).
 
-    Overrides `_generate_and_score_completions` alone: the parent samples and calls the reward function; then the
-    advantages in the batch, (B,), are replaced by ours, (B, T). The loss, the buffers and everything else are
-    inherited. An arm without a term of its own for tokens gets the broadcast response-level advantage.
+    Overrides `_generate_and_score_completions`: the parent samples and calls the reward function; then the advantages
+    in the batch, (B,), are replaced by ours, (B, T). The loss, the buffers and everything else are inherited. An arm
+    without a term of its own for tokens gets the broadcast response-level advantage.
+
+    Where the model allows, responses to one prompt share the passes over it (rtt.policy.sharing): the same figures for
+    less.
 
     Args:
         arm: reward, objective and credit.
@@ -84,6 +89,10 @@ class RTTGRPOTrainer(GRPOTrainer):
         super().__init__(*args, **kwargs)
         assert config.num_generations is not None  # TRL fills it in
         self.group_size = config.num_generations
+        self.sharing = policy.share_prompts and can_share(self.model)
+        if self.sharing:
+            model: Any = self.accelerator.unwrap_model(self.model)
+            model.generate = MethodType(generate, model)  # the parent calls it with nothing but these arguments
         if start is not None:
             add_fused_lm_head(start.to(self.accelerator.device).eval(), temperature=self.temperature)
         self.unrelated = unrelated_text(self.processing_class)
@@ -91,6 +100,16 @@ class RTTGRPOTrainer(GRPOTrainer):
             raise ValueError(
                 f"{self.accelerator.num_processes} processes: token advantages are proven with one process only"
             )
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """As the parent's, which shuffles a batch before it splits it; here a part holds whole groups where it can."""
+        before: Any = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        parts: Any = self._buffered_inputs
+        if not self.sharing or parts is before:
+            return inputs
+        self._buffered_inputs = in_order(parts)
+        return self._buffered_inputs[self._step % len(parts)]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         inputs, batch, judged = self._sample(inputs)
@@ -111,6 +130,7 @@ class RTTGRPOTrainer(GRPOTrainer):
         )
         assigned = assign(self.arm, judged, about, mask, self.group_size, self.relevance)
         batch["advantages"] = assigned.advantages
+        batch[ROW] = torch.arange(len(mask))
         self._note(judged, assigned, mask, time.perf_counter() - started)
         if self.policy.diagnostics_every and self.state.global_step % self.policy.diagnostics_every == 0:
             self._measure(batch)
@@ -184,6 +204,38 @@ class RTTGRPOTrainer(GRPOTrainer):
         mask = torch.cat([prompt_mask, batch["completion_mask"]], dim=1)
         rows = self.args.per_device_train_batch_size
         return self._get_per_token_logps_and_entropies(model, ids, mask, batch["completion_ids"].shape[1], rows)[0]
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """As the parent's, in packed rows."""
+        if not self.sharing or compute_aux_loss:
+            return super()._get_per_token_logps_and_entropies(
+                *(model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, compute_aux_loss),
+                **kwargs,
+            )
+        log_probs, entropies = [], []
+        for ids, mask in zip(
+            *(tensor.split(batch_size or len(tensor)) for tensor in (input_ids, attention_mask)), strict=True
+        ):
+            (prompt, response), (prompt_mask, counted) = (
+                (tensor[:, :-logits_to_keep], tensor[:, -logits_to_keep:]) for tensor in (ids, mask)
+            )
+            packed = pack(prompt, prompt_mask, response, counted, dtype=model.dtype)
+            with self.accelerator.autocast():
+                found = model(**packed.inputs, fused_lm_head=True)
+            log_probs.append(unpack(found.log_probs, packed.places, counted))
+            if compute_entropy:
+                entropies.append(unpack(found.entropy, packed.places, counted))
+        return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, None
 
     def _measure(self, batch: dict[str, Any]) -> None:
         """Divergence from the start on this batch, and the loss on text no prompt is about."""

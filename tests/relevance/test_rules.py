@@ -1,10 +1,11 @@
 """Relevance by rule: the exact characters on hand-made answers, and that editing just those turns the verdict."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from rtt.errors import UserError
@@ -505,13 +506,19 @@ def test_each_sentence_the_checker_counts_has_its_end_labelled(response):
 
 @quick
 @given(response=spoken)
+@example(response="***")
+@example(response="tea *** milk")
+@example(response="*** tea *** milk ***")
 def test_blanking_the_labelled_dividers_leaves_one_paragraph(response):
     kind = "length_constraints:number_paragraphs"
-    for number in (1, 2):
-        spans = label(kind, {"num_paragraphs": number}, response)
-        blanked = _replaced(response, spans, "#")
-        assert follows(kind, {"num_paragraphs": 1}, blanked)
-        assert not follows(kind, {"num_paragraphs": 2}, blanked)
+    spans = label(kind, {"num_paragraphs": 1}, response)
+    blanked = _replaced(response, spans, "#")
+    assert follows(kind, {"num_paragraphs": 1}, blanked)
+    assert not follows(kind, {"num_paragraphs": 2}, blanked)
+    # A broken rubric that asks for more paragraphs than there are is broken by what is missing.
+    kept = follows(kind, {"num_paragraphs": 2}, response)
+    enough = len(re.findall(r"\*\*\*", response)) > 1
+    assert label(kind, {"num_paragraphs": 2}, response) == (spans if kept or enough else [])
 
 
 @quick
