@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rtt.config import Generation
+from rtt.policy import sharing
 from rtt.policy.checkpoints import verify
 from rtt.policy.pretrained import load_policy, load_tokenizer, require_chat_template
 
@@ -115,7 +115,12 @@ def generate(
                 padding_side="left",
                 add_special_tokens=False,
             ).to(model.device)
-            output = cast(Any, model).generate(**batch, generation_config=generation)
+            output = sharing.generate(
+                model,
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                generation_config=generation,
+            )
             for i, ids in zip(chosen, output[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
                 stop = next((t for t, token in enumerate(ids) if token in ends), None)
                 text = str(tokenizer.decode(ids if stop is None else ids[:stop], skip_special_tokens=True))

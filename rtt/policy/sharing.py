@@ -5,6 +5,7 @@ G responses of T tokens to a prompt of P tokens cost P + G·T tokens in place of
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +23,20 @@ ROW = "row"
 
 
 def can_share(model: Any) -> bool:
-    """Whether every layer of the model attends to all earlier tokens, by a kernel that takes any mask."""
+    """Whether every layer attends to all earlier tokens, by a kernel that takes any mask and any positions.
+
+    No: windows over the last tokens, layers with a running state, positions read off the mask, flash attention.
+    """
     config = model.config.get_text_config()
-    layers = getattr(config, "layer_types", None) or ["full_attention"]
-    attention = getattr(config, "_attn_implementation", None)
-    return set(layers) == {"full_attention"} and attention in ("sdpa", "eager") and not config.is_encoder_decoder
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    windowed = getattr(config, "sliding_window", None) and not hasattr(config, "layer_types")
+    return (
+        not config.is_encoder_decoder
+        and not windowed
+        and set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
+        and getattr(config, "_attn_implementation", None) in ("sdpa", "eager")
+        and {"position_ids", "cache"} <= set(inspect.signature(type(base).forward).parameters)
+    )
 
 
 def equal_prompts(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:

@@ -108,8 +108,9 @@ class RTTGRPOTrainer(GRPOTrainer):
         parts: Any = self._buffered_inputs
         if not self.sharing or parts is before:
             return inputs
-        self._buffered_inputs = in_order(parts)
-        return self._buffered_inputs[self._step % len(parts)]
+        ordered: Any = in_order(parts)
+        self._buffered_inputs = ordered
+        return ordered[self._step % len(parts)]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         inputs, batch, judged = self._sample(inputs)

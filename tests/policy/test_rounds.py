@@ -257,6 +257,19 @@ def test_the_gradient_does_not_depend_on_how_many_rows_go_through_at_once(bench,
     assert parts["reward"] == whole["reward"]
 
 
+@pytest.mark.parametrize("arm", ["rtt_csr", "rl_dr_grpo", "rl_dapo"])
+def test_sharing_a_prompt_changes_the_cost_and_not_what_is_learned(bench, arm):
+    def first_step(name, **policy):
+        run = bench.run(name, bench.config(name, micro_batch_size=4, diagnostics_every=1, **policy), arm=arm)
+        return json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+
+    shared, apart = first_step("shared"), first_step("apart", share_prompts=False)
+    assert shared["reward"] == apart["reward"]
+    assert shared["grad_norm"] > 1e-4
+    for figure in ("loss", "grad_norm", "entropy", "diagnostics/kl_to_start", "diagnostics/unrelated_loss"):
+        assert shared[figure] == pytest.approx(apart[figure], rel=1e-3, abs=1e-6), figure
+
+
 def test_measuring_does_not_change_what_is_learned(bench):
     runs = [bench.run(f"m{n}", bench.config(f"m{n}", diagnostics_every=n), arm="rl_csr") for n in (0, 1)]
     assert weights(runs[0]) == weights(runs[1])
