@@ -5,7 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+JUDGED = "judge"
+"""Kind of a rubric no program decides: a language model reads it."""
+
+PROGRAM = "program"
+"""Kind of a rubric that comes with a program of its own, ``kwargs["source"]``; it runs in a sandbox alone."""
 
 
 class Rubric(BaseModel):
@@ -16,6 +22,7 @@ class Rubric(BaseModel):
         kind: the checker's name, for example ``punctuation:no_comma``.
         text: the criterion in words, as the discriminator and a judge read it.
         kwargs: the checker's arguments, without the ones that are None.
+        weight: how much it counts beside the prompt's other rubrics.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -24,6 +31,7 @@ class Rubric(BaseModel):
     kind: str
     text: str
     kwargs: dict[str, Any] = {}
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
 
 _RUBRICS = TypeAdapter(list[Rubric])
@@ -31,7 +39,8 @@ _RUBRICS = TypeAdapter(list[Rubric])
 
 def dump_rubrics(rubrics: list[Rubric]) -> str:
     """Rubrics as the JSON string the ``rubrics`` column holds (kwargs differ by row, so Arrow structs would merge)."""
-    return json.dumps([rubric.model_dump() for rubric in rubrics], ensure_ascii=False, sort_keys=True)
+    plain = [rubric.model_dump(exclude={"weight"} if rubric.weight == 1 else None) for rubric in rubrics]
+    return json.dumps(plain, ensure_ascii=False, sort_keys=True)
 
 
 def parse_rubrics(text: str) -> list[Rubric]:

@@ -27,6 +27,18 @@ def _is_rubrics(text: str) -> bool:
         return False
 
 
+def _is_messages(text: str) -> bool:
+    """A JSON list of messages with role and content, the last of them the user's."""
+    try:
+        messages = json.loads(text)
+        roles = [message["role"] for message in messages]
+        contents = [message["content"] for message in messages]
+    except (ValueError, TypeError, KeyError):
+        return False
+    known = set(roles) <= {"system", "user", "assistant"}
+    return bool(roles) and known and roles[-1] == "user" and all(isinstance(content, str) for content in contents)
+
+
 def _is_spans(text: str) -> bool:
     """A JSON list of [start, end) pairs, sorted, disjoint and not empty."""
     try:
@@ -52,12 +64,17 @@ class Prompts(_Table):
     prompt_id: Series[str] = pa.Field(unique=True, str_length={"min_value": 1})
     split: Series[str] = pa.Field(isin=SPLITS)
     topic: Series[str]
-    prompt: Series[str] = pa.Field(str_length={"min_value": 1})
+    prompt: Series[str] = pa.Field(str_length={"min_value": 1}, description="the last user message")
     rubrics: Series[str]
+    messages: Series[str] | None = pa.Field(description="JSON list of messages that ends with `prompt`")
 
     @pa.check("rubrics", element_wise=True, name="rubrics_parse")
     def _rubrics_parse(cls, text: str) -> bool:
         return _is_rubrics(text)
+
+    @pa.check("messages", element_wise=True, name="messages_parse")
+    def _messages_parse(cls, text: str) -> bool:
+        return _is_messages(text)
 
 
 class Responses(_Table):

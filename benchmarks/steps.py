@@ -1,0 +1,94 @@
+"""What a training step costs: plain GRPO with one pass a response, with passes shared by a prompt's responses, and RTT.
+
+The three take turns, so that whatever else the machine does hits all of them. Needs the products of `make run`:
+
+    .venv/bin/python benchmarks/steps.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+from rtt.config import Config, load_config
+from rtt.judging.rules import use_nltk_data
+from rtt.policy.rollouts import read_metrics
+from rtt.policy.rounds import Inputs, run_round
+from rtt.tracking import NoRun
+
+VARIANTS = {"one_pass_each": ("rl_csr", False), "shared": ("rl_csr", True), "shared_rtt": ("rtt_csr", True)}
+"""Name → arm, and whether responses to one prompt share the passes over it."""
+
+
+def steps(config: Config, inputs: Inputs, variant: str, count: int) -> list[dict[str, Any]]:
+    """The figures of the first steps of a run."""
+    arm, share = VARIANTS[variant]
+    changes = {"rounds": 1, "steps_per_round": count, "checkpoint_every": count, "diagnostics_every": 0}
+    policy = config.policy.model_copy(update={**changes, "share_prompts": share})
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "round_1"
+        changed = config.model_copy(update={"policy": policy})
+        run_round(changed, arm_name=arm, seed=0, round_number=1, inputs=inputs, output=output, run=NoRun())
+        return read_metrics(output / "metrics.jsonl")
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {"median": median(values), "least": min(values), "most": max(values)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=Path("config/config.yaml"))
+    parser.add_argument("--turns", type=int, default=5, help="how often each variant has its turn")
+    parser.add_argument("--steps", type=int, default=3, help="steps a turn; the first, which warms up, is not counted")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/steps.json"))
+    asked = parser.parse_args()
+    config = load_config(asked.config)
+    results = Path(config.results)
+    use_nltk_data(results / "models" / "nltk")
+    inputs = Inputs(
+        prompts=results / "data" / "prompts.parquet",
+        policy=results / "models" / "policy",
+        discriminator=results / "discriminators" / "full" / "model",
+    )
+    first: dict[str, dict[str, Any]] = {}
+    seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    for turn in range(asked.turns):
+        for variant in VARIANTS:
+            lines = steps(config, inputs, variant, asked.steps)
+            first.setdefault(variant, lines[0])
+            seconds[variant] += [line["step_time"] for line in lines[1:]]
+            print(f"turn {turn + 1}: {variant} {median(seconds[variant]):.2f} s a step")
+
+    def ratios(one: str, other: str) -> dict[str, float]:
+        """Step by step: the same step of the same turn."""
+        return spread([a / b for a, b in zip(seconds[one], seconds[other], strict=True)])
+
+    result = {
+        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
+        "threads": config.policy.threads,
+        "seconds_per_step": {variant: spread(values) for variant, values in seconds.items()},
+        "shared / one_pass_each": ratios("shared", "one_pass_each"),
+        "shared_rtt / shared": ratios("shared_rtt", "shared"),
+        "first step": {
+            variant: {figure: line[figure] for figure in ("loss", "grad_norm", "reward")}
+            for variant, line in first.items()
+        },
+        "samples": len(seconds["shared"]),
+    }
+    asked.output.parent.mkdir(parents=True, exist_ok=True)
+    asked.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+    print(f"written to {asked.output}")
+
+
+if __name__ == "__main__":
+    main()
