@@ -101,11 +101,12 @@ def _add_label_steps(step: _Step) -> None:
     sub = step(
         "verdicts",
         steps.verdicts,
-        "Judge responses by the rule checkers.",
+        "Judge responses: by rule checker, by the rubric's program, by language model.",
         "--responses results/labels/responses.parquet --prompts results/data/prompts.parquet "
         "--nltk results/models/nltk --output results/labels/verdicts.parquet",
         config=False,
     )
+    _path_argument(sub, "config", "configuration that names a language model as judge", required=False)
     _path_argument(sub, "responses", "table of responses")
     _path_argument(sub, "prompts", "table of prompts")
     _path_argument(sub, "nltk", "folder of NLTK data")

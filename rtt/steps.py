@@ -111,6 +111,7 @@ def responses(arguments: argparse.Namespace) -> None:
     import torch
 
     from rtt.evaluation.generation import generate, open_policy
+    from rtt.judging.verdicts import conversations_of
     from rtt.relevance.corpus import choose_prompts
     from rtt.tables import Prompts, Responses, read_table, write_table
 
@@ -126,7 +127,7 @@ def responses(arguments: argparse.Namespace) -> None:
         samples, seed = config.labels.samples, config.labels.seed
     torch.set_num_threads(config.discriminator.threads)
     model, tokenizer = open_policy(arguments.policy, arguments.checkpoint)
-    repeated = [text for text in chosen["prompt"] for _ in range(samples)]
+    repeated = [turns for turns in conversations_of(chosen).values() for _ in range(samples)]
     answers = generate(model, tokenizer, repeated, generation, seed=seed)
     table = responses_table(list(chosen["prompt_id"]), samples, answers)
     write_table(table, Responses, arguments.output)
@@ -155,11 +156,15 @@ def responses_table(prompt_ids: Sequence[str], samples: int, answers: Sequence[A
 
 
 def verdicts(arguments: argparse.Namespace) -> None:
-    from rtt.judging.rules import judge_responses, use_nltk_data
+    from rtt.judging.routing import open_judge
+    from rtt.judging.rules import use_nltk_data
+    from rtt.judging.verdicts import judge_responses
     from rtt.tables import Prompts, Responses, Verdicts, read_table, write_table
 
     use_nltk_data(arguments.nltk)
-    table = judge_responses(read_table(arguments.responses, Responses), read_table(arguments.prompts, Prompts))
+    responses, prompts = read_table(arguments.responses, Responses), read_table(arguments.prompts, Prompts)
+    judge = open_judge(_config(arguments) if arguments.config else None)
+    table = judge_responses(responses, prompts, judge)
     write_table(table, Verdicts, arguments.output)
     missing = int(table["verdict"].isna().sum())
     _say(
@@ -327,6 +332,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from rtt.evaluation.generation import generate, open_policy
     from rtt.evaluation.scoring import score_responses, subset
     from rtt.judging.rules import use_nltk_data
+    from rtt.judging.verdicts import conversations_of
     from rtt.tables import Prompts, Responses, Scores, read_table, write_table
 
     config = _config(arguments)
@@ -353,7 +359,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     answers = generate(
         model,
         tokenizer,
-        list(chosen["prompt"]),
+        list(conversations_of(chosen).values()),
         generation,
         seed=config.evaluation.seed,
         title=f"{arguments.arm} {name}",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from rtt.credit.rewards import as_floating, read_verdicts, require_dims, require_shape
+from rtt.credit.rewards import as_floating, read_verdicts, require_dims, require_shape, shares
 
 PARTITIONS = ("intra_sample", "per_rubric", "pooled", "softmax_share", "intra_sample_released")
 RULES = ("add", "mix")
@@ -48,6 +48,8 @@ def token_advantages(
     partition: str = "intra_sample",
     eps: float = 1e-6,
     min_std: float = 1e-3,
+    *,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """A_tok[j, t], the token-level advantage (docs/method.md, "the group partitioning problem").
 
@@ -80,14 +82,17 @@ def token_advantages(
         partition: a name from the table.
         eps: keeps the quotient finite; at least 0.
         min_std: floor of the deviation, at least 0; 0 gives the literal formula.
+        weights: (B, K), how much each rubric counts; positive where `valid`. Every mean over valid k is then a weighted
+            one, and `softmax_share` takes each rubric's share of the weight times the number of valid ones, which is 1
+            for equal weights. None counts all alike.
 
     Returns:
         (B, T) in the type of `relevance`. Exactly 0 outside `completion_mask` and in a row without a valid rubric. A
         NaN in `relevance` that does count is not hidden: it makes its whole partition NaN.
 
     Raises:
-        ValueError: shapes that do not fit, B not a multiple of G, an unknown partition, a number out of range, or a
-            valid verdict that is not finite.
+        ValueError: shapes that do not fit, B not a multiple of G, an unknown partition, a number out of range, a
+            valid verdict that is not finite, or a valid rubric's weight that is not positive.
     """
     if partition not in PARTITIONS:
         raise ValueError(f"partition {partition!r} is none of {', '.join(PARTITIONS)}")
@@ -104,10 +109,14 @@ def token_advantages(
         return relevance.new_zeros(n_rows, n_tokens)
 
     verdicts = verdicts.to(relevance.dtype)
+    share = None if weights is None else shares(weights, valid).to(relevance.dtype)
     if partition == "softmax_share":
         anything = torch.ones_like(valid[:, :1])
         scores = _standardise_(verdicts.clone()[:, :, None], valid, anything, group_size, eps, min_std, correction=1)
-        term = _share_by_relevance(scores[:, :, 0], relevance, valid)
+        by_rubric = scores[:, :, 0]
+        if share is not None:
+            by_rubric = by_rubric * share * valid.sum(dim=1, keepdim=True)
+        term = _share_by_relevance(by_rubric, relevance, valid)
     else:
         # (B, K, T), the one large temporary; all that follows is in place
         if partition == "intra_sample_released":
@@ -115,13 +124,13 @@ def token_advantages(
         else:
             rewards = relevance * verdicts[:, :, None]
         if partition == "pooled":
-            mean = _mean_over_valid(rewards.masked_fill_(~valid[:, :, None], 0), valid)
+            mean = _mean_over_valid(rewards.masked_fill_(~valid[:, :, None], 0), valid, share)
             rows = valid.any(dim=1, keepdim=True)
             term = _standardise_(mean[:, None, :], rows, tokens, group_size, eps, min_std)[:, 0]
         else:
             # a response on its own is a group of one
             size = group_size if partition == "per_rubric" else 1
-            term = _mean_over_valid(_standardise_(rewards, valid, tokens, size, eps, min_std), valid)
+            term = _mean_over_valid(_standardise_(rewards, valid, tokens, size, eps, min_std), valid, share)
     return term.masked_fill(~(tokens & valid.any(dim=1, keepdim=True)), 0)
 
 
@@ -253,8 +262,13 @@ def _handed_out_by_reshape(
     return rewards.masked_fill_(~valid[giver, rubric][:, :, None], 0).masked_fill_((~tokens)[giver], 0)
 
 
-def _mean_over_valid(scores: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """(B, T): the mean of (B, K, T) over each row's valid rubrics, where scores of the others are already 0."""
+def _mean_over_valid(scores: torch.Tensor, valid: torch.Tensor, share: torch.Tensor | None) -> torch.Tensor:
+    """(B, T): the mean of (B, K, T) over each row's valid rubrics, where scores of the others are already 0.
+
+    `share` (B, K) is each rubric's share in it; None is equal ones. The scores are overwritten.
+    """
+    if share is not None:
+        return scores.mul_(share[:, :, None]).sum(dim=1)
     return scores.sum(dim=1) / valid.sum(dim=1, keepdim=True).clamp(min=1)
 
 

@@ -149,7 +149,7 @@ def centred_advantages(rewards: torch.Tensor, group_size: int) -> torch.Tensor:
 
 
 def split_rewards(
-    verdicts: torch.Tensor, valid: torch.Tensor, quality: torch.Tensor
+    verdicts: torch.Tensor, valid: torch.Tensor, quality: torch.Tensor, *, weights: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """PAPO's two rewards: outcome, all or nothing over the hard rubrics; quality, the mean over the soft ones.
 
@@ -157,6 +157,7 @@ def split_rewards(
         verdicts: (B, K), r in [-1, 1]; floating, or integer and then taken as float32.
         valid: (B, K), 1 where r is a real verdict; bool, integer or floating.
         quality: (B, K), 1 where a rubric is about soft quality; bool, integer or floating.
+        weights: (B, K), of the rubrics in the mean, as in `response_rewards`.
 
     Returns:
         outcome (B,), ``aon`` over valid rubrics that are not about quality, NaN for a row that has none; and quality
@@ -168,4 +169,5 @@ def split_rewards(
     verdicts, valid = read_verdicts(verdicts, valid)
     soft = quality.bool()
     require_shape("quality", soft, verdicts.shape, "verdicts", verdicts)
-    return response_rewards(verdicts, valid & ~soft, "aon"), response_rewards(verdicts, valid & soft, "csr")
+    outcome = response_rewards(verdicts, valid & ~soft, "aon")
+    return outcome, response_rewards(verdicts, valid & soft, "csr", weights=weights)

@@ -14,7 +14,14 @@ import torch
 KINDS = ("aon", "csr", "mix")
 
 
-def response_rewards(verdicts: torch.Tensor, valid: torch.Tensor, kind: str, beta: float = 0.5) -> torch.Tensor:
+def response_rewards(
+    verdicts: torch.Tensor,
+    valid: torch.Tensor,
+    kind: str,
+    beta: float = 0.5,
+    *,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
     """One reward in [0, 1] per response (docs/method.md, "Response-level reward and advantage").
 
     Args:
@@ -23,12 +30,14 @@ def response_rewards(verdicts: torch.Tensor, valid: torch.Tensor, kind: str, bet
         kind: ``aon``, 1 if every valid verdict is +1 and else 0; ``csr``, the mean over valid rubrics of (r + 1) / 2;
             ``mix``, beta · aon + (1 - beta) · csr.
         beta: share of ``aon`` in ``mix``, in [0, 1].
+        weights: (B, K), how much each rubric counts in the mean; positive where `valid`. None counts all alike.
 
     Returns:
         (B,), NaN for a row without a valid verdict: it has no reward, which is not the same as a reward of 0.
 
     Raises:
-        ValueError: shapes that do not fit, an unknown kind, beta outside [0, 1], a valid verdict that is not finite.
+        ValueError: shapes that do not fit, an unknown kind, beta outside [0, 1], a valid verdict that is not finite, a
+            valid rubric's weight that is not positive.
     """
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is none of {', '.join(KINDS)}")
@@ -37,7 +46,8 @@ def response_rewards(verdicts: torch.Tensor, valid: torch.Tensor, kind: str, bet
     verdicts, valid = read_verdicts(verdicts, valid)
     count = valid.sum(dim=1)
     aon = ((verdicts == 1) | ~valid).all(dim=1).to(verdicts.dtype)
-    csr = torch.where(valid, (verdicts + 1) / 2, 0).sum(dim=1) / count.clamp(min=1)
+    kept = torch.where(valid, (verdicts + 1) / 2, 0)
+    csr = kept.sum(dim=1) / count.clamp(min=1) if weights is None else (kept * shares(weights, valid)).sum(dim=1)
     rewards = {"aon": aon, "csr": csr, "mix": beta * aon + (1 - beta) * csr}[kind]
     return rewards.masked_fill(count == 0, torch.nan)
 
@@ -60,6 +70,26 @@ def read_verdicts(verdicts: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Te
             "a missing verdict has valid 0"
         )
     return verdicts, valid
+
+
+def shares(weights: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Each rubric's share of its row's weight, (B, K); 0 where not valid, and rows with a valid rubric sum to 1.
+
+    Args:
+        weights: (B, K); what it holds where not valid does not matter.
+        valid: (B, K) boolean.
+
+    Raises:
+        ValueError: shapes that do not fit, or a valid rubric's weight that is not a positive, finite number.
+    """
+    weights = as_floating(weights)
+    require_shape("weights", weights, valid.shape, "valid", valid)
+    broken = valid & ~((weights > 0) & weights.isfinite())
+    if broken.any():
+        row, rubric = broken.nonzero()[0].tolist()
+        raise ValueError(f"the weight {weights[row, rubric].item()} in row {row}, rubric {rubric} is not positive")
+    counted = torch.where(valid, weights, 0)
+    return counted / torch.where(valid.any(dim=1, keepdim=True), counted.sum(dim=1, keepdim=True), 1)
 
 
 def as_floating(values: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rtt.config import Generation
+from rtt.judging.cases import Message
 from rtt.policy import sharing
 from rtt.policy.checkpoints import verify
 from rtt.policy.pretrained import load_policy, load_tokenizer, require_chat_template
@@ -67,7 +68,7 @@ def batches(order: Sequence[int], lengths: Sequence[int], size: int) -> Iterator
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[str] | Sequence[Sequence[Message]],
     settings: Generation,
     *,
     seed: int,
@@ -76,7 +77,7 @@ def generate(
     """One answer per prompt, in the order of the prompts; repeat a prompt to sample it several times.
 
     Args:
-        prompts: user messages; the tokenizer's chat template is applied.
+        prompts: user messages, or whole conversations; the tokenizer's chat template is applied.
         settings: temperature 0 is greedy.
         seed: of the sampling; equal arguments give equal answers on the same machine.
 
@@ -84,10 +85,8 @@ def generate(
         UserError: the tokenizer has no chat template.
     """
     require_chat_template(tokenizer)
-    texts = [
-        tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True)
-        for prompt in prompts
-    ]
+    asked = [[{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt) for prompt in prompts]
+    texts = [tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) for turns in asked]
     lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
     order = sorted(range(len(texts)), key=lambda i: (lengths[i], i))
     model.eval()

@@ -11,21 +11,25 @@ import json
 import logging
 import os
 import random
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from tqdm import tqdm
 
 from rtt.errors import UserError
-from rtt.rubrics import Rubric, parse_rubrics
-from rtt.tables import Verdicts, check_table
+from rtt.judging.cases import Case, Verdict
+from rtt.rubrics import Rubric
 
 logger = logging.getLogger(__name__)
+
+RULE = "rule"
+"""Name of the judge in a verdict."""
+
+QUICK = 2000
+"""So many verdicts are there before a progress bar would be read."""
 
 _NEEDED_DATA = ["tokenizers/punkt_tab/english/", "corpora/stopwords/"]
 _TAGGER = "taggers/averaged_perceptron_tagger_eng/"
@@ -114,52 +118,27 @@ def check(kind: str, kwargs: dict[str, Any], response: str, prompt: str = "") ->
     return False, False
 
 
-def judge_responses(responses: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:
-    """Rows of rtt.tables.Verdicts: one strict verdict, +1 or -1, per (response, rubric).
+class Rules:
+    """The rule checkers as a judge (rtt.judging.cases.Judge)."""
 
-    They stand in the order of the responses (rtt.tables.Responses) and of their prompts' rubrics (rtt.tables.Prompts).
+    def judge(self, cases: Sequence[Case]) -> list[Verdict]:
+        """Strict verdicts, +1 or -1; missing, with the exception as the reason, where a checker raises on a response.
 
-    A checker that raises on one response leaves that verdict missing (NaN), with the exception as the reason; how many
-    are missing, and why, is logged as a warning.
-
-    Raises:
-        UserError: a response to an unknown prompt, or anything :func:`follows` refuses, naming the rubric.
-    """
-    unknown = sorted(set(responses["prompt_id"]) - set(prompts["prompt_id"]))
-    if unknown:
-        raise UserError(
-            f"{len(unknown)} prompt(s) have responses but no rubrics, such as {unknown[0]!r}",
-            where="column prompt_id of the responses",
-            todo="judge the responses with the prompts they were sampled for",
-        )
-    questions = dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
-    rubrics = {id_: parse_rubrics(text) for id_, text in zip(prompts["prompt_id"], prompts["rubrics"], strict=True)}
-
-    rows = []
-    columns = zip(responses["response_id"], responses["prompt_id"], responses["response"], strict=True)
-    for response_id, prompt_id, response in tqdm(columns, total=len(responses), desc="rule verdicts", disable=None):
-        for rubric in rubrics[prompt_id]:
-            verdict, reason = judge_one(rubric, response, questions[prompt_id])
-            rows.append((response_id, prompt_id, rubric.rubric_id, rubric.kind, verdict, "rule", reason))
-    names = ["response_id", "prompt_id", "rubric_id", "kind", "verdict", "judge", "reason"]
-    table = check_table(pd.DataFrame(rows, columns=names), Verdicts, "verdicts by rule")
-
-    missing = table[table["verdict"].isna()]
-    if len(missing):
-        why = Counter(missing["kind"] + ", " + missing["reason"].str.split(":").str[0])
-        listing = "; ".join(f"{count} x {cause}" for cause, count in why.most_common(5))
-        logger.warning("%d of %d verdicts by rule are missing: %s", len(missing), len(table), listing)
-    return table
+        Raises:
+            UserError: anything :func:`follows` refuses, naming the rubric.
+        """
+        bar = tqdm(cases, desc="rule verdicts", disable=None if len(cases) > QUICK else True)
+        return [judge_one(case.rubric, case.response, case.prompt) for case in bar]
 
 
-def judge_one(rubric: Rubric, response: str, prompt: str) -> tuple[float, str]:
-    """The verdict on one rubric, +1 or -1, and why it is missing where it is NaN."""
+def judge_one(rubric: Rubric, response: str, prompt: str) -> Verdict:
+    """The verdict on one rubric, +1 or -1, or missing with the exception as the reason."""
     try:
-        return (1.0 if follows(rubric.kind, rubric.kwargs, response, prompt) else -1.0), ""
+        return Verdict(1.0 if follows(rubric.kind, rubric.kwargs, response, prompt) else -1.0, RULE)
     except UserError as error:
         raise UserError(error.what, where=f"rubric {rubric.rubric_id}", todo=error.todo) from None
     except Exception as error:
-        return float("nan"), f"{type(error).__name__}: {error}"
+        return Verdict(float("nan"), RULE, f"{type(error).__name__}: {error}")
 
 
 @contextmanager

@@ -24,6 +24,7 @@ class Judged:
     responses: list[str]
     verdicts: torch.Tensor  # (B, K) float32
     valid: torch.Tensor  # (B, K) bool
+    weights: torch.Tensor  # (B, K) float32, of the rubrics
     rewards: torch.Tensor  # (B,) float32, NaN where no verdict could be given
 
     def replaced(self, places: Sequence[int], other: Judged, rows: Sequence[int]) -> Judged:
@@ -37,9 +38,9 @@ class Judged:
 
         width = max(self.valid.shape[1], other.valid.shape[1])
 
-        def exchanged(mine: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+        def exchanged(mine: torch.Tensor, theirs: torch.Tensor, padding: int = 0) -> torch.Tensor:
             if mine.dim() == 2:
-                mine, theirs = (pad(values, (0, width - values.shape[1])) for values in (mine, theirs))
+                mine, theirs = (pad(values, (0, width - values.shape[1]), value=padding) for values in (mine, theirs))
             result = mine.clone()
             result[list(places)] = theirs[list(rows)]
             return result
@@ -50,6 +51,7 @@ class Judged:
             swapped(self.responses, other.responses),
             exchanged(self.verdicts, other.verdicts),
             exchanged(self.valid, other.valid),
+            exchanged(self.weights, other.weights, padding=1),
             exchanged(self.rewards, other.rewards),
         )
 
@@ -106,9 +108,15 @@ def assign(
         group_size,
         partition=credit.partition,
         min_std=credit.min_std,
+        weights=unequal(judged.weights.to(device)),
     )
     advantages = combine(response_term, token_term, mask, weight=credit.weight, rule=credit.rule)
     return Assigned(response_term, token_term, advantages, relevance)
+
+
+def unequal(weights: torch.Tensor) -> torch.Tensor | None:
+    """Weights as the credit maths takes them: none where all rubrics count alike."""
+    return None if (weights == 1).all() else weights
 
 
 def response_term_of(arm: Arm, judged: Judged, group_size: int) -> torch.Tensor:
@@ -118,7 +126,7 @@ def response_term_of(arm: Arm, judged: Judged, group_size: int) -> torch.Tensor:
         for j, row in enumerate(judged.rubrics):
             for k, rubric in enumerate(row):
                 quality[j, k] = rubric.kind in arm.papo.quality_kinds
-        outcome, soft = split_rewards(judged.verdicts, judged.valid, quality)
+        outcome, soft = split_rewards(judged.verdicts, judged.valid, quality, weights=unequal(judged.weights))
         return decoupled_advantages(outcome, soft, group_size, quality_weight=arm.papo.quality_weight)
     if arm.objective == "dr_grpo":
         return centred_advantages(judged.rewards, group_size)

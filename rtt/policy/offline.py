@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,11 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from rtt.config import Arm, Config
 from rtt.credit.rewards import response_rewards
 from rtt.errors import UserError
+from rtt.judging.cases import Message
+from rtt.judging.verdicts import conversations_of
 from rtt.policy.pretrained import load_policy, load_tokenizer, require_chat_template
 from rtt.policy.settings import lora_settings
+from rtt.rubrics import parse_rubrics
 from rtt.tables import rows_of
 
 IGNORED = -100
@@ -35,7 +38,13 @@ IGNORED = -100
 log = logging.getLogger(__name__)
 
 
-def judged(responses: pd.DataFrame, verdicts: pd.DataFrame, reward: str, beta: float) -> pd.DataFrame:
+def judged(
+    responses: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    reward: str,
+    beta: float,
+    weights: Mapping[str, float] | None = None,
+) -> pd.DataFrame:
     """Each response's reward, as the arms that learn online reckon it.
 
     Args:
@@ -43,6 +52,7 @@ def judged(responses: pd.DataFrame, verdicts: pd.DataFrame, reward: str, beta: f
         verdicts: rows of rtt.tables.Verdicts on them.
         reward: ``csr``, ``aon`` or ``mix``.
         beta: share of ``aon`` in ``mix``.
+        weights: rubric id → weight, where it is not 1.
 
     Returns:
         The responses with a column ``reward`` in [0, 1], sorted by prompt_id and sample; without those that nobody
@@ -64,7 +74,10 @@ def judged(responses: pd.DataFrame, verdicts: pd.DataFrame, reward: str, beta: f
     values = np.zeros((len(responses), columns.max(initial=0) + 1))  # (B, K)
     valid = np.zeros(values.shape, dtype=bool)
     values[rows, columns], valid[rows, columns] = given["verdict"], True
-    rewards = response_rewards(torch.from_numpy(values), torch.from_numpy(valid), reward, beta)
+    counted = np.ones(values.shape)
+    counted[rows, columns] = [(weights or {}).get(rubric, 1.0) for rubric in given["rubric_id"]]
+    tensors = torch.from_numpy(values), torch.from_numpy(valid)
+    rewards = response_rewards(*tensors, reward, beta, weights=torch.from_numpy(counted))
     # Equal verdicts in another order may differ in the last digits of their mean, and that is no preference.
     table = responses.assign(reward=rewards.numpy().round(9))
     return table.dropna(subset=["reward"]).sort_values(["prompt_id", "sample"], ignore_index=True)
@@ -83,15 +96,15 @@ def best_per_prompt(table: pd.DataFrame, prompts: pd.DataFrame) -> Dataset:
     Raises:
         UserError: no response is left, or one answers no prompt of the split train.
     """
-    texts = _texts(table, prompts)
+    asked = _asked(table, prompts)
     ordered = table.sort_values(["prompt_id", "sample"], ignore_index=True)
     best = ordered.loc[ordered.groupby("prompt_id")["reward"].idxmax()]  # the first of equals
     return Dataset.from_list(
         [
             {
                 "prompt_id": row.prompt_id,
-                "prompt": _message("user", texts[row.prompt_id]),
-                "completion": _message("assistant", row.response),
+                "prompt": list(asked[row.prompt_id]),
+                "completion": _answer(row.response),
                 "ended": not row.truncated,
             }
             for row in rows_of(best)
@@ -113,16 +126,16 @@ def preference_pairs(table: pd.DataFrame, prompts: pd.DataFrame) -> tuple[Datase
     Raises:
         UserError: no pair is left, or a response answers no prompt of the split train.
     """
-    texts = _texts(table, prompts)
+    asked = _asked(table, prompts)
     ordered = table.sort_values(["prompt_id", "sample"], ignore_index=True)
     groups = ordered.groupby("prompt_id")["reward"]
     best, worst = ordered.loc[groups.idxmax()], ordered.loc[groups.idxmin()]
     pairs = [
         {
             "prompt_id": chosen.prompt_id,
-            "prompt": _message("user", texts[chosen.prompt_id]),
-            "chosen": _message("assistant", chosen.response),
-            "rejected": _message("assistant", rejected.response),
+            "prompt": list(asked[chosen.prompt_id]),
+            "chosen": _answer(chosen.response),
+            "rejected": _answer(rejected.response),
             "chosen_ended": not chosen.truncated,
             "rejected_ended": not rejected.truncated,
         }
@@ -138,12 +151,12 @@ def preference_pairs(table: pd.DataFrame, prompts: pd.DataFrame) -> tuple[Datase
     return Dataset.from_list(pairs), len(best) - len(pairs)
 
 
-def _message(role: str, content: str) -> list[dict[str, str]]:
-    return [{"role": role, "content": content}]
+def _answer(content: str) -> list[Message]:
+    return [{"role": "assistant", "content": content}]
 
 
-def _texts(table: pd.DataFrame, prompts: pd.DataFrame) -> dict[str, str]:
-    """Prompt id to text, for the split train; an offline arm must not learn from prompts it is tested on."""
+def _asked(table: pd.DataFrame, prompts: pd.DataFrame) -> dict[str, tuple[Message, ...]]:
+    """Prompt id to messages, for the split train; an offline arm must not learn from prompts it is tested on."""
     if table.empty:
         raise UserError("no response has a verdict", where="verdicts", todo="judge the responses again")
     train = prompts[prompts["split"] == "train"]
@@ -154,7 +167,7 @@ def _texts(table: pd.DataFrame, prompts: pd.DataFrame) -> dict[str, str]:
             where="column prompt_id of the responses",
             todo="give responses to training prompts, with the prompts that belong to them",
         )
-    return dict(zip(train["prompt_id"], train["prompt"], strict=True))
+    return conversations_of(train)
 
 
 def offline_examples(
@@ -169,7 +182,8 @@ def offline_examples(
     Raises:
         UserError: tables that do not belong together, or nothing to learn from.
     """
-    table = judged(responses, verdicts, arm.reward, arm.beta)
+    weights = {rubric.rubric_id: rubric.weight for text in prompts["rubrics"] for rubric in parse_rubrics(text)}
+    table = judged(responses, verdicts, arm.reward, arm.beta, weights)
     if arm.method == "dpo":
         examples, equal = preference_pairs(table, prompts)
     else:

@@ -19,6 +19,7 @@ from transformers import Trainer, TrainerCallback
 
 from rtt.config import Arm, Config, to_dict, write_config
 from rtt.errors import UserError
+from rtt.judging.routing import open_judge
 from rtt.policy.checkpoints import digest, last_sealed, seal, verify
 from rtt.policy.pretrained import load_policy, load_tokenizer, require_chat_template
 from rtt.policy.rollouts import MetricLog, RolloutLog, read_metrics
@@ -218,6 +219,7 @@ def _make_trainer(
         callbacks=[pace],
         arm=arm,
         policy=config.policy,
+        judge=open_judge(config),
         relevance=None if arm.credit is None else open_relevance(arm.credit, inputs.discriminator, seed),
         rollouts=rollouts,
         start=load_policy(inputs.policy) if measured else None,

@@ -12,6 +12,7 @@ from trl import GRPOConfig
 
 from rtt.config import Arm, Policy
 from rtt.errors import UserError
+from rtt.judging.verdicts import conversations_of
 from rtt.tables import rows_of
 
 
@@ -78,9 +79,10 @@ def training_set(prompts: pd.DataFrame) -> Dataset:
     rows = prompts[prompts["split"] == "train"]
     if rows.empty:
         raise UserError("no prompt has the split train", where="prompts", todo="check prompts.splits")
+    messages = conversations_of(rows)
     return Dataset.from_list(
         [
-            {"prompt": [{"role": "user", "content": row.prompt}], "prompt_id": row.prompt_id, "rubrics": row.rubrics}
+            {"prompt": list(messages[row.prompt_id]), "prompt_id": row.prompt_id, "rubrics": row.rubrics}
             for row in rows_of(rows)
         ]
     )

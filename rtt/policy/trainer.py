@@ -20,8 +20,9 @@ from trl.trainer import add_fused_lm_head
 
 from rtt.config import Arm, Policy
 from rtt.credit.rewards import response_rewards
-from rtt.judging.verdicts import verdict_arrays
-from rtt.policy.assignment import Assigned, Judged, assign
+from rtt.judging.cases import Judge
+from rtt.judging.verdicts import verdict_arrays, weight_array
+from rtt.policy.assignment import Assigned, Judged, assign, unequal
 from rtt.policy.diagnostics import divergence, relevance_entropy, unrelated_text
 from rtt.policy.resampling import groups_without_spread, replace_rows
 from rtt.policy.rollouts import RolloutLog
@@ -36,18 +37,18 @@ class RubricReward:
 
     __name__ = "rubrics"
 
-    def __init__(self, arm: Arm) -> None:
-        self.arm = arm
+    def __init__(self, arm: Arm, judge: Judge) -> None:
+        self.arm, self.judge = arm, judge
         self.judged: Judged | None = None
 
     def __call__(self, prompts: list, completions: list, rubrics: list[str], **_: Any) -> list[float | None]:
         parsed = [parse_rubrics(text) for text in rubrics]
         asked = [prompt[-1]["content"] for prompt in prompts]
         responses = [completion[0]["content"] for completion in completions]
-        values, valid_array = verdict_arrays(parsed, responses, asked)
-        verdicts, valid = torch.from_numpy(values), torch.from_numpy(valid_array)
-        rewards = response_rewards(verdicts, valid, self.arm.reward, self.arm.beta)
-        self.judged = Judged(parsed, asked, responses, verdicts, valid, rewards)
+        verdicts, valid = map(torch.from_numpy, verdict_arrays(parsed, responses, prompts, self.judge))
+        weights = torch.from_numpy(weight_array(parsed))
+        rewards = response_rewards(verdicts, valid, self.arm.reward, self.arm.beta, weights=unequal(weights))
+        self.judged = Judged(parsed, asked, responses, verdicts, valid, weights, rewards)
         return [None if np.isnan(reward) else reward for reward in rewards.tolist()]
 
 
@@ -64,6 +65,7 @@ class RTTGRPOTrainer(GRPOTrainer):
     Args:
         arm: reward, objective and credit.
         policy: how often to resample and to measure.
+        judge: who gives the verdicts.
         relevance: the source of relevance; None for an arm without credit.
         rollouts: where each batch is recorded.
         start: the model the run began with, to measure the divergence from it; None where the model is an adapter,
@@ -75,6 +77,7 @@ class RTTGRPOTrainer(GRPOTrainer):
         *args: Any,
         arm: Arm,
         policy: Policy,
+        judge: Judge,
         relevance: RelevanceSource | None,
         rollouts: RolloutLog,
         start: PreTrainedModel | None = None,
@@ -83,7 +86,7 @@ class RTTGRPOTrainer(GRPOTrainer):
         config: GRPOConfig = kwargs["args"]
         refuse_unproven(config)
         self.arm, self.policy, self.relevance, self.rollouts, self.start = arm, policy, relevance, rollouts, start
-        self.reward = RubricReward(arm)
+        self.reward = RubricReward(arm, judge)
         self.examples: Dataset = kwargs["train_dataset"]
         kwargs["reward_funcs"] = self.reward
         super().__init__(*args, **kwargs)
@@ -127,7 +130,7 @@ class RTTGRPOTrainer(GRPOTrainer):
             spans=spans,
             length=mask.shape[1],
             step=self.state.global_step,
-            log_probs=lambda prompts: self._log_probs(prompts, batch),
+            log_probs=lambda prompts: self._log_probs(prompts, [row["prompt"][:-1] for row in inputs], batch),
         )
         assigned = assign(self.arm, judged, about, mask, self.group_size, self.relevance)
         batch["advantages"] = assigned.advantages
@@ -187,9 +190,11 @@ class RTTGRPOTrainer(GRPOTrainer):
         finally:
             model.train(training)
 
-    def _log_probs(self, prompts: Sequence[str], batch: dict[str, Any]) -> torch.Tensor:
-        """(B, T): the policy's log-probability of each sampled token, had the user message been another."""
-        asked = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    def _log_probs(
+        self, prompts: Sequence[str], before: Sequence[list[dict[str, str]]], batch: dict[str, Any]
+    ) -> torch.Tensor:
+        """(B, T): the policy's log-probability of each sampled token, had the last user message been another."""
+        asked = [[*turns, {"role": "user", "content": prompt}] for turns, prompt in zip(before, prompts, strict=True)]
         ids, _, _ = self._tokenize_prompts(asked)
         width = max(map(len, ids))
         pad_id, device = self._tokenizer.pad_token_id, batch["completion_ids"].device

@@ -627,3 +627,51 @@ def test_sharing_out_one_rubric_is_plain_grpo():
     token = token_advantages(relevance[:, :1], verdicts, valid, mask, 4, "softmax_share")
     response = response_advantages(response_rewards(verdicts, valid, "csr"), 4)
     torch.testing.assert_close(token, response[:, None] * mask, **CLOSE)
+
+
+# Weights of rubrics.
+
+# One response, two rubrics kept, three tokens that count and one that does not.
+WEIGHTED = (
+    [[[1.0, 0.0, 0.0, 1e30], [0.0, 0.0, 1.0, NAN]], [[0.0, 1.0, 0.0, INF], [1.0, 0.0, 0.0, -1e30]]],
+    [[1.0, 1.0], [-1.0, 1.0]],
+    [[1, 1], [1, 1]],
+    [[1, 1, 1, 0], [1, 1, 1, 0]],
+)
+
+
+@BOTH
+def test_the_token_term_is_a_weighted_mean_over_rubrics(dtype):
+    weights = torch.tensor([[3, 1], [1, 1]], dtype=dtype)
+    found = call(*WEIGHTED, 1, "intra_sample", dtype, weights=weights)
+    # z of (1, 0, 0) is (√2, -1/√2, -1/√2)
+    high, low = math.sqrt(2), -1 / math.sqrt(2)
+    first = [(3 * high + low) / 4, low, (3 * low + high) / 4, 0]
+    second = [(-low + high) / 2, (-high + low) / 2, (-low + low) / 2, 0]
+    torch.testing.assert_close(found, torch.tensor([first, second], dtype=dtype), atol=1e-5, rtol=0)
+
+
+@BOTH
+def test_softmax_share_scales_a_rubric_by_its_weight(dtype):
+    found = call(*WEIGHTED, 2, "softmax_share", dtype, weights=torch.tensor([[3, 1], [3, 1]], dtype=dtype))
+    # rubric 0 has verdicts (1, -1): ±1/√2 by the sample deviation, times 3/4·2; rubric 1 has no spread and gives 0
+    score, e = 1.5 / math.sqrt(2), math.e
+    first = [score * e / (e + 1), score * 0.5, score / (e + 1), 0]
+    second = [-score / (e + 1), -score * e / (e + 1), -score * 0.5, 0]
+    torch.testing.assert_close(found, torch.tensor([first, second], dtype=dtype), atol=1e-5, rtol=0)
+
+
+@EVERY_PARTITION
+def test_equal_weights_are_no_weights(partition):
+    plain = call(*WEIGHTED, 2, partition, torch.float64)
+    weighted = call(*WEIGHTED, 2, partition, torch.float64, weights=torch.full((2, 2), 7.0, dtype=torch.float64))
+    torch.testing.assert_close(weighted, plain)
+
+
+@EVERY_PARTITION
+def test_only_the_ratio_of_weights_counts(partition):
+    weights = torch.tensor([[0.5, 2.0], [0.5, 2.0]], dtype=torch.float64)
+    torch.testing.assert_close(
+        call(*WEIGHTED, 2, partition, torch.float64, weights=weights),
+        call(*WEIGHTED, 2, partition, torch.float64, weights=weights * 10),
+    )

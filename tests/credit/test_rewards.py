@@ -152,3 +152,52 @@ def test_rewards_are_ordered_bounded_and_blind_to_the_order_of_rubrics(pairs, be
         assert after == pytest.approx(before, abs=1e-6)
     else:
         assert all(math.isnan(reward) for reward in before.values())
+
+
+# Weights.
+
+
+@BOTH
+def test_csr_is_a_weighted_mean(dtype):
+    verdicts = torch.tensor([[1, -1, 0, 1e30], [-1, NAN, NAN, NAN], [1, 1, 1, 1]], dtype=dtype)
+    valid = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
+    weights = torch.tensor([[3, 1, 2, NAN], [5, -1, 0, INF], [0, 0, 0, 0]], dtype=dtype)
+    rewards = response_rewards(verdicts, valid, "csr", weights=weights)
+    # (3·1 + 1·0 + 2·0.5) / 6
+    torch.testing.assert_close(rewards, torch.tensor([4 / 6, 0, NAN], dtype=dtype), equal_nan=True)
+
+
+def test_all_or_nothing_does_not_weigh():
+    verdicts, valid = verdicts_and_valid()
+    weights = torch.tensor([1.0, 2, 3, 4]).expand(verdicts.shape)
+    assert torch.equal(
+        response_rewards(verdicts, valid, "aon", weights=weights), response_rewards(verdicts, valid, "aon")
+    )
+    mixed = response_rewards(verdicts, valid, "mix", weights=weights)
+    # row 1: half of (1 + 3) / 10; row 3: half of (1·1 + 2·0.75 + 3·0.5 + 4·0.25) / 10
+    torch.testing.assert_close(mixed, torch.tensor([1, 0.2, 0, 0.25]))
+
+
+@given(st.floats(1e-3, 1e3))
+def test_equal_weights_change_nothing(weight):
+    verdicts, valid = verdicts_and_valid(torch.float64)
+    weights = torch.full(verdicts.shape, weight, dtype=torch.float64)
+    torch.testing.assert_close(
+        response_rewards(verdicts, valid, "csr", weights=weights), response_rewards(verdicts, valid, "csr")
+    )
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, NAN, INF])
+def test_a_weight_that_is_not_positive_is_refused(bad):
+    verdicts, valid = verdicts_and_valid()
+    weights = torch.ones(verdicts.shape)
+    weights[1, 2] = bad
+    with pytest.raises(ValueError, match="row 1, rubric 2"):
+        response_rewards(verdicts, valid, "csr", weights=weights)
+    valid[1, 2] = False
+    assert response_rewards(verdicts, valid, "csr", weights=weights).isfinite().all()
+
+
+def test_weights_must_have_the_shape_of_the_verdicts():
+    with pytest.raises(ValueError, match=r"weights has shape \(4, 3\)"):
+        response_rewards(*verdicts_and_valid(), "csr", weights=torch.ones(4, 3))

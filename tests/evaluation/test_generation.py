@@ -57,6 +57,14 @@ def logits(model, tokenizer, prompt: str = "Describe tea.") -> torch.Tensor:
         return model(**tokenizer(prompt, return_tensors="pt")).logits
 
 
+def test_a_conversation_is_answered_and_one_message_is_one(policy):
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": PROMPTS[0]}]
+    alone = [turns[1]]
+    long, short = generate(*policy, [turns, alone], GREEDY, seed=0)
+    assert [short] == generate(*policy, [PROMPTS[0]], GREEDY, seed=0)
+    assert long.text != short.text
+
+
 def test_greedy_equals_itself_whatever_the_seed(policy):
     assert generate(*policy, PROMPTS, GREEDY, seed=0) == generate(*policy, PROMPTS, GREEDY, seed=1)
 

@@ -1,22 +1,17 @@
 """Verdicts by rule: hand-made answers for each of IFEval's kinds, the real benchmarks' arguments, refusals, tables."""
 
 import json
-import logging
-import math
 import os
 import random
 import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from rtt.errors import UserError
 from rtt.judging import rules
-from rtt.judging.rules import check, follows, has_tagger, judge_responses, kinds, use_nltk_data
-from rtt.rubrics import Rubric, dump_rubrics
-from rtt.tables import Prompts, Responses, Verdicts, check_table
+from rtt.judging.rules import check, follows, has_tagger, kinds, use_nltk_data
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
 NLTK_DATA = SHARED / "nltk_data"
@@ -434,83 +429,3 @@ print("done")
         [sys.executable, "-c", script], cwd=root, env=environment, capture_output=True, text=True, timeout=120
     )
     assert ran.stdout.strip() == "done", ran.stdout + ran.stderr
-
-
-# Tables.
-
-NO_COMMA = Rubric(rubric_id="p/0", kind="punctuation:no_comma", text="No commas.")
-QUOTES = Rubric(rubric_id="p/1", kind="format:quote_unquote", text="Explain quotes.")
-TITLE = Rubric(rubric_id="q/0", kind="detectable_format:title", text="A title.")
-
-
-def _tables(answers, rubrics):
-    prompts = pd.DataFrame(
-        {
-            "prompt_id": list(rubrics),
-            "split": "train",
-            "topic": "tea",
-            "prompt": "Tell me about tea.",
-            "rubrics": [dump_rubrics(items) for items in rubrics.values()],
-        }
-    )
-    responses = pd.DataFrame(
-        {
-            "response_id": [f"r{i}" for i in range(len(answers))],
-            "prompt_id": [prompt_id for prompt_id, _ in answers],
-            "sample": list(range(len(answers))),
-            "response": [answer for _, answer in answers],
-            "tokens": 1,
-            "truncated": False,
-        }
-    )
-    return check_table(responses, Responses, "test"), check_table(prompts, Prompts, "test")
-
-
-def test_one_verdict_per_response_and_rubric_in_order(caplog):
-    answers = [("q", "<<T>>"), ("p", "Tea, milk."), ("p", "Tea."), ("q", ""), ("p", "")]
-    with caplog.at_level(logging.WARNING, logger="rtt.judging.rules"):
-        table = judge_responses(*_tables(answers, {"p": [NO_COMMA, QUOTES], "q": [TITLE]}))
-    check_table(table, Verdicts, "test")
-    assert list(zip(table["response_id"], table["rubric_id"], table["verdict"], strict=True)) == [
-        ("r0", "q/0", 1.0),
-        ("r1", "p/0", -1.0),
-        ("r1", "p/1", 1.0),
-        ("r2", "p/0", 1.0),
-        ("r2", "p/1", 1.0),
-        ("r3", "q/0", -1.0),
-        ("r4", "p/0", -1.0),
-        ("r4", "p/1", -1.0),
-    ]
-    assert set(table["judge"]) == {"rule"}
-    assert set(table["reason"]) == {""}
-    assert not caplog.records
-
-
-def test_checker_that_trips_leaves_a_missing_verdict_and_is_counted(caplog):
-    with caplog.at_level(logging.WARNING, logger="rtt.judging.rules"):
-        table = judge_responses(*_tables([("p", "..."), ("p", "Tea")], {"p": [NO_COMMA, QUOTES]}))
-    assert table["verdict"].tolist()[0] == 1.0
-    assert math.isnan(table["verdict"].tolist()[1])
-    assert table["verdict"].tolist()[2:] == [1.0, 1.0]
-    assert table["reason"].tolist() == ["", "IndexError: string index out of range", "", ""]
-    assert [record.getMessage() for record in caplog.records] == [
-        "1 of 4 verdicts by rule are missing: 1 x format:quote_unquote, IndexError"
-    ]
-
-
-def test_response_to_an_unknown_prompt_is_refused():
-    responses, prompts = _tables([("p", "Tea"), ("z", "Tea")], {"p": [NO_COMMA]})
-    with pytest.raises(UserError, match="'z'"):
-        judge_responses(responses, prompts)
-
-
-def test_bad_rubric_is_named():
-    bad = Rubric(rubric_id="p/7", kind="punctuation:no_coma", text="No commas.")
-    with pytest.raises(UserError, match="no_coma") as caught:
-        judge_responses(*_tables([("p", "Tea")], {"p": [bad]}))
-    assert caught.value.where == "rubric p/7"
-
-
-def test_progress_bar_is_quiet_when_not_in_a_terminal(capsys):
-    judge_responses(*_tables([("p", "Tea")], {"p": [NO_COMMA]}))
-    assert capsys.readouterr().err == ""

@@ -17,7 +17,15 @@ def judged() -> Judged:
     rubrics = [[Rubric(rubric_id=f"p/{k}", kind=kind, text=f"Rule {k}.") for k, kind in enumerate(KINDS)]] * 4
     verdicts = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     valid = torch.ones(4, 2, dtype=torch.bool)
-    return Judged(rubrics, ["Do it. Rule 0. Rule 1."] * 4, ["abc"] * 4, verdicts, valid, (verdicts + 1).mean(1) / 2)
+    return Judged(
+        rubrics,
+        ["Do it. Rule 0. Rule 1."] * 4,
+        ["abc"] * 4,
+        verdicts,
+        valid,
+        torch.ones(valid.shape),
+        (verdicts + 1).mean(1) / 2,
+    )
 
 
 MASK = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 1, 1], [1, 1, 1]])

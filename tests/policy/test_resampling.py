@@ -44,7 +44,8 @@ def judged(texts, widths):
         for text, n in zip(texts, widths, strict=True)
     ]
     valid = torch.tensor([[k < n for k in range(max(widths))] for n in widths])
-    return Judged(rubrics, [f"ask {t}" for t in texts], list(texts), valid.float(), valid, torch.tensor(widths) / 4)
+    weights, rewards = valid + 1.0, torch.tensor(widths) / 4
+    return Judged(rubrics, [f"ask {t}" for t in texts], list(texts), valid.float(), valid, weights, rewards)
 
 
 def test_verdicts_move_with_their_rows_and_wider_rubrics_widen_the_rest():
@@ -53,4 +54,5 @@ def test_verdicts_move_with_their_rows_and_wider_rubrics_widen_the_rest():
     assert merged.prompts == ["ask a", "ask d"]
     assert [len(row) for row in merged.rubrics] == [1, 3]
     assert merged.valid.tolist() == [[True, False, False], [True, True, True]]
+    assert merged.weights.tolist() == [[2, 1, 1], [2, 2, 2]]
     assert merged.rewards.tolist() == [0.25, 0.75]

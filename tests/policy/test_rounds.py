@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from rtt.errors import UserError
-from rtt.rubrics import Rubric, dump_rubrics
+from rtt.rubrics import Rubric, dump_rubrics, parse_rubrics
 from rtt.tables import Prompts, Rollouts, read_table, write_table
 
 ROOT = Path(__file__).parents[2]
@@ -308,6 +308,45 @@ def test_refuses_settings_not_proven_with_token_advantages(tmp_path):
         refuse_unproven(GRPOConfig(**{**common, "importance_sampling_level": "sequence"}))
     with pytest.raises(ValueError, match="loss_type='luspo'"):
         refuse_unproven(GRPOConfig(**{**common, "loss_type": "luspo"}))
+
+
+def in_conversation(bench, weight=1.0):
+    """The same prompts behind a system message, with a weight on each prompt's first rubric."""
+    table = read_table(bench.prompts, Prompts)
+    table["messages"] = [
+        json.dumps([{"role": "system", "content": "Write as a sailor."}, {"role": "user", "content": text}])
+        for text in table["prompt"]
+    ]
+    for row, text in enumerate(table["rubrics"]):
+        first, *others = parse_rubrics(text)
+        table.loc[row, "rubrics"] = dump_rubrics([first.model_copy(update={"weight": weight}), *others])
+    path = bench.folder / f"conversations_{weight}.parquet"
+    write_table(table, Prompts, path)
+    return Bench(bench.folder, path, bench.policy, bench.nltk)
+
+
+@pytest.mark.parametrize("arm", ["rtt_csr", "rtt_contrast", "cort"])
+def test_a_system_message_is_part_of_what_is_learned_from(bench, arm):
+    config = bench.config()
+    plain, talk = bench.run("plain", config, arm=arm), in_conversation(bench).run("talk", config, arm=arm)
+    assert weights(plain) != weights(talk)
+    tokens = [json.loads((run / "metrics.jsonl").read_text().splitlines()[0])["num_tokens"] for run in (plain, talk)]
+    assert tokens[1] > tokens[0]
+
+
+def test_a_rubrics_weight_reaches_reward_and_credit(bench):
+    config = bench.config(rounds=1)
+    first = []
+    for weight in (1.0, 3.0):
+        run = in_conversation(bench, weight).run(f"weight_{weight}", config)
+        rollouts = read_table(run / "rollouts.parquet", Rollouts)
+        kept = [[verdict > 0 for verdict in json.loads(text).values()] for text in rollouts["verdicts"]]
+        expected = [(weight * row[0] + sum(row[1:])) / (weight + len(row) - 1) for row in kept]
+        assert rollouts["reward"].tolist() == pytest.approx(expected)
+        assert any(len(set(row)) == 2 for row in kept)
+        first.append(rollouts[rollouts["step"] == 0].reset_index(drop=True))
+    assert first[0]["response"].equals(first[1]["response"])
+    assert not first[0]["advantages"].equals(first[1]["advantages"])
 
 
 def test_damaged_rollout_part_is_an_error(bench):
