@@ -119,6 +119,51 @@ class Discriminator(_Section):
     threads: Count = 2
 
 
+class Endpoint(_Section):
+    """A language model behind an OpenAI-compatible address."""
+
+    base_url: str
+    """Up to and with ``/v1``."""
+    model: str
+    api_key_variable: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; the key itself stands in no file. A loopback address needs none."""
+    concurrency: Count = 16
+    """Questions under way at once."""
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    """Counted as characters / 4 of the question and all tokens the answer may have."""
+    deadline_seconds: float = Field(default=120.0, gt=0)
+    """For one question with all its tries."""
+    retries: int = Field(default=6, ge=0)
+    max_tokens: Count = 64
+    temperature: float = Field(default=0.0, ge=0)
+    answer_format: Literal["auto", "json_schema", "text"] = "auto"
+    """Whether the server is asked to hold to a JSON schema; ``auto`` gives that up when the server refuses it."""
+    price_input: float | None = Field(default=None, ge=0)
+    """Per million tokens, in any currency; with `price_output` it gives the cost."""
+    price_output: float | None = Field(default=None, ge=0)
+
+
+class Judge(_Section):
+    """The language model that gives a verdict on what no program decides."""
+
+    endpoint: Endpoint
+    scale: Literal["yes_no", "graded"] = "yes_no"
+    """A verdict of -1 or 1; or one of eleven grades from -1 to 1."""
+    longest: int = Field(default=24_000, ge=200)
+    """Characters of the conversation, and of the response, that are shown; more is left out in the middle."""
+    missing_limit: Share = 0.05
+    """Share of missing verdicts above which the run stops."""
+    canaries: int = Field(default=8, ge=0)
+    """Rubrics on which the judge is tried with answers that keep nothing; 0 for none."""
+    canary_limit: Share = 0.2
+    """Share of canaries passed above which the judge is refused."""
+    cache: str | None = None
+    """SQLite file of all answers; null is ``<results>/judge/cache.sqlite``."""
+    second: Endpoint | None = None
+    """Another judge for `rtt verdicts`, whose agreement with the first is reported; its verdicts are not used."""
+
+
 class Lora(_Section):
     rank: Count = 16
     alpha: Count = 32
@@ -328,6 +373,8 @@ class Config(_Section):
     """Folder everything is written to."""
     sources: Sources
     prompts: Prompts
+    judge: Judge | None = None
+    """Null: rules and programs alone decide."""
     labels: Labels = Labels()
     discriminator: Discriminator = Discriminator()
     discriminator_variants: dict[Name, Discriminator] = {}

@@ -156,16 +156,23 @@ def responses_table(prompt_ids: Sequence[str], samples: int, answers: Sequence[A
 
 
 def verdicts(arguments: argparse.Namespace) -> None:
-    from rtt.judging.routing import open_judge
+    from rtt.judging.routing import open_judge, second_opinion
     from rtt.judging.rules import use_nltk_data
-    from rtt.judging.verdicts import judge_responses
+    from rtt.judging.verdicts import cases_of, verdict_table
     from rtt.tables import Prompts, Responses, Verdicts, read_table, write_table
 
     use_nltk_data(arguments.nltk)
     responses, prompts = read_table(arguments.responses, Responses), read_table(arguments.prompts, Prompts)
     judge = open_judge(_config(arguments) if arguments.config else None)
-    table = judge_responses(responses, prompts, judge)
+    places, cases = cases_of(responses, prompts)
+    given = judge.judge(cases)
+    table = verdict_table(places, given)
     write_table(table, Verdicts, arguments.output)
+    figures = judge.figures()
+    if figures:
+        path = arguments.output.with_name(arguments.output.stem + ".judge.json")
+        _write_json({"figures": figures, "second": second_opinion(judge, cases, given)}, path)
+        _say(f"what the judge did and how it fared with canaries: {path}")
     missing = int(table["verdict"].isna().sum())
     _say(
         f"{len(table)} verdicts, {(table['verdict'] > 0).mean():.1%} satisfied, {missing} missing, "
@@ -331,6 +338,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from rtt.config import Generation
     from rtt.evaluation.generation import generate, open_policy
     from rtt.evaluation.scoring import score_responses, subset
+    from rtt.judging.routing import open_judge
     from rtt.judging.rules import use_nltk_data
     from rtt.judging.verdicts import conversations_of
     from rtt.tables import Prompts, Responses, Scores, read_table, write_table
@@ -367,7 +375,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
     answered = responses_table(list(chosen["prompt_id"]), 1, answers)
     write_table(answered, Responses, arguments.responses)
     scores = score_responses(
-        answered, chosen, arm=arguments.arm, seed=arguments.seed, step=arguments.step, benchmark=name
+        answered,
+        chosen,
+        arm=arguments.arm,
+        seed=arguments.seed,
+        step=arguments.step,
+        benchmark=name,
+        judge=open_judge(config),
     )
     write_table(scores, Scores, arguments.output)
     _copy_config(config, arguments.output)

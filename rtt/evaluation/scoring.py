@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 import pandas as pd
 
 from rtt.errors import UserError
-from rtt.judging.rules import check
-from rtt.rubrics import parse_rubrics
-from rtt.tables import rows_of
+from rtt.judging.cases import Judge
+from rtt.judging.routing import route
+from rtt.judging.rules import RULE, check
+from rtt.judging.verdicts import cases_of
+
+_log = logging.getLogger(__name__)
 
 
 def subset(prompts: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:
@@ -19,11 +24,20 @@ def subset(prompts: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:
 
 
 def score_responses(
-    responses: pd.DataFrame, prompts: pd.DataFrame, *, arm: str, seed: int, step: int, benchmark: str
+    responses: pd.DataFrame,
+    prompts: pd.DataFrame,
+    *,
+    arm: str,
+    seed: int,
+    step: int,
+    benchmark: str,
+    judge: Judge | None = None,
 ) -> pd.DataFrame:
     """One row of rtt.tables.Scores per (response, instruction).
 
-    An empty answer fails every instruction; an unknown instruction is an error, never a score.
+    An empty answer fails every instruction; an unknown instruction is an error, never a score. What no rule checker
+    decides goes to `judge`: kept is a verdict above 0, strict and loose alike. A verdict it could not give leaves no
+    row, and how many there are is logged as a warning.
 
     Raises:
         UserError: a response whose prompt is not among `prompts`, or a prompt without a response.
@@ -36,24 +50,44 @@ def score_responses(
             where=sorted(unknown | unanswered)[:3],
             todo="score responses with the prompts they were made from",
         )
-    rows = []
-    for response in rows_of(responses):
-        prompt = by_id.loc[response.prompt_id]
-        for rubric in parse_rubrics(prompt["rubrics"]):
-            strict, loose = check(rubric.kind, rubric.kwargs, response.response, prompt["prompt"])
-            rows.append(
-                {
-                    "arm": arm,
-                    "seed": seed,
-                    "step": step,
-                    "benchmark": benchmark,
-                    "prompt_id": response.prompt_id,
-                    "rubric_id": rubric.rubric_id,
-                    "kind": rubric.kind,
-                    "strict": strict,
-                    "loose": loose,
-                    "tokens": response.tokens,
-                    "truncated": response.truncated,
-                }
-            )
+    places, cases = cases_of(responses, prompts)
+    judged = [case for case in cases if route(case.rubric) != RULE]
+    if judged and judge is None:
+        raise UserError(
+            f"{len(judged)} rubric(s) have no rule checker, such as {judged[0].rubric.text[:60]!r}",
+            where=f"benchmark {benchmark}",
+            todo="score them with a judge",
+        )
+    verdicts = iter(judge.judge(judged) if judge is not None and judged else [])
+    by_response = responses.set_index("response_id")
+    rows, missing = [], 0
+    for (response_id, prompt_id, _, _), case in zip(places, cases, strict=True):
+        response, rubric = by_response.loc[response_id], case.rubric
+        if route(rubric) == RULE:
+            strict, loose = check(rubric.kind, rubric.kwargs, case.response, case.prompt)
+        else:
+            verdict = next(verdicts)
+            if verdict.missing:
+                missing += 1
+                continue
+            strict = loose = verdict.value > 0
+        rows.append(
+            {
+                "arm": arm,
+                "seed": seed,
+                "step": step,
+                "benchmark": benchmark,
+                "prompt_id": prompt_id,
+                "rubric_id": rubric.rubric_id,
+                "kind": rubric.kind,
+                "strict": strict,
+                "loose": loose,
+                "tokens": response["tokens"],
+                "truncated": response["truncated"],
+            }
+        )
+    if missing:
+        _log.warning(
+            "%d of %d verdicts on %s are missing; they are left out of its scores", missing, len(cases), benchmark
+        )
     return pd.DataFrame(rows)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from rtt.config import Config
+from rtt.config import Judge as JudgeSettings
 from rtt.errors import UserError
+from rtt.judging.agreement import agreement
+from rtt.judging.cache import Cache
+from rtt.judging.canaries import Canaries, require_trustworthy, run_canaries
 from rtt.judging.cases import Case, Judge, Verdict
+from rtt.judging.endpoint import EndpointClient
+from rtt.judging.llm import LLMJudge
 from rtt.judging.rules import RULE, Rules
 from rtt.rubrics import JUDGED, PROGRAM, Rubric
 
@@ -41,6 +49,13 @@ class Router:
             verdicts.update(zip(numbers, found, strict=True))
         return [verdicts[number] for number in range(len(cases))]
 
+    def figures(self) -> dict[str, float]:
+        """What the judges opened so far have to say of themselves."""
+        found: dict[str, float] = {}
+        for judge in self.opened.values():
+            found |= getattr(judge, "figures", dict)()
+        return found
+
     def _open(self, name: str, rubric: Rubric) -> Judge:
         if name not in self.judges:
             raise UserError(
@@ -51,6 +66,54 @@ class Router:
         return self.judges[name]()
 
 
+class CheckedModel:
+    """A language model whose verdicts are believed after it has been tried with canaries, on the first cases it gets.
+
+    Args:
+        settings: the judge's.
+        cache: file of all answers.
+    """
+
+    def __init__(self, settings: JudgeSettings, cache: Path) -> None:
+        self.settings = settings
+        kept = Cache(cache)
+        self.client = EndpointClient(settings.endpoint, kept)
+        self.model = LLMJudge(self.client, settings.endpoint.model, settings)
+        self.canaries: Canaries | None = None
+        self.second = None
+        if settings.second is not None:
+            asks = EndpointClient(settings.second, kept)
+            self.second = LLMJudge(asks, settings.second.model, settings)
+
+    def judge(self, cases: Sequence[Case]) -> list[Verdict]:
+        """Raises UserError when the judge lets too many canaries pass, and whatever :class:`LLMJudge` raises."""
+        if self.canaries is None and self.settings.canaries:
+            different = list({case.rubric.text: case for case in cases}.values())
+            self.canaries = run_canaries(self.model, different[: self.settings.canaries])
+            require_trustworthy(self.canaries, self.settings.canary_limit, self.model.name)
+        return self.model.judge(cases)
+
+    def figures(self) -> dict[str, float]:
+        """Calls, latency, tokens, cost, missing verdicts and canaries, by name."""
+        found = {**self.client.figures.flat(self.settings.endpoint), **self.model.figures()}
+        return {**found, **(self.canaries.flat() if self.canaries else {})}
+
+
 def open_judge(config: Config | None) -> Router:
     """The judges the configuration names; without one, those that need none."""
-    return Router({RULE: Rules})
+    judges: dict[str, Callable[[], Judge]] = {RULE: Rules}
+    if config is not None and config.judge is not None:
+        settings = config.judge
+        cache = Path(settings.cache or f"{config.results}/judge/cache.sqlite")
+        judges[JUDGED] = lambda: CheckedModel(settings, cache)
+    return Router(judges)
+
+
+def second_opinion(judge: Router, cases: Sequence[Case], verdicts: Sequence[Verdict]) -> dict[str, Any] | None:
+    """How far a second model agrees with the first on the cases a model judged; None where none is configured."""
+    model = judge.opened.get(JUDGED)
+    if not isinstance(model, CheckedModel) or model.second is None:
+        return None
+    places = [number for number, case in enumerate(cases) if route(case.rubric) == JUDGED]
+    others = model.second.judge([cases[number] for number in places])
+    return {"judge": model.second.name, **agreement([verdicts[number] for number in places], others)}

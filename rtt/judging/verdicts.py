@@ -11,21 +11,35 @@ import numpy as np
 import pandas as pd
 
 from rtt.errors import UserError
-from rtt.judging.cases import Case, Judge, Message
+from rtt.judging.cases import Case, Judge, Message, Verdict
 from rtt.rubrics import Rubric, parse_rubrics
-from rtt.tables import Verdicts, check_table
+from rtt.tables import Verdicts, check_table, rows_of
 
 _log = logging.getLogger(__name__)
 
+Place = tuple[str, str, str, str]
+"""Response, prompt, rubric and kind of a verdict."""
+
 
 def judge_responses(responses: pd.DataFrame, prompts: pd.DataFrame, judge: Judge) -> pd.DataFrame:
-    """Rows of rtt.tables.Verdicts: one verdict per (response, rubric).
-
-    They stand in the order of the responses (rtt.tables.Responses) and of their prompts' rubrics (rtt.tables.Prompts).
-    How many are missing, and why, is logged as a warning.
+    """Rows of rtt.tables.Verdicts: one verdict per (response, rubric), in the order of :func:`cases_of`.
 
     Raises:
         UserError: a response to an unknown prompt, or whatever stops the judge.
+    """
+    places, cases = cases_of(responses, prompts)
+    return verdict_table(places, judge.judge(cases))
+
+
+def cases_of(responses: pd.DataFrame, prompts: pd.DataFrame) -> tuple[list[Place], list[Case]]:
+    """What there is to judge, in the order of the responses and of their prompts' rubrics; and where each belongs.
+
+    Args:
+        responses: rows of rtt.tables.Responses.
+        prompts: rows of rtt.tables.Prompts.
+
+    Raises:
+        UserError: a response to an unknown prompt.
     """
     unknown = sorted(set(responses["prompt_id"]) - set(prompts["prompt_id"]))
     if unknown:
@@ -34,16 +48,19 @@ def judge_responses(responses: pd.DataFrame, prompts: pd.DataFrame, judge: Judge
             where="column prompt_id of the responses",
             todo="judge the responses with the prompts they were sampled for",
         )
-    by_id = prompts.set_index("prompt_id")
-    rubrics = {id_: parse_rubrics(text) for id_, text in by_id["rubrics"].items()}
+    rubrics = {id_: parse_rubrics(text) for id_, text in zip(prompts["prompt_id"], prompts["rubrics"], strict=True)}
     conversations = conversations_of(prompts)
     places, cases = [], []
-    for response_id, prompt_id, response in responses[["response_id", "prompt_id", "response"]].itertuples(index=False):
-        for rubric in rubrics[prompt_id]:
-            messages = conversations[prompt_id]
-            places.append((response_id, prompt_id, rubric.rubric_id, rubric.kind))
-            cases.append(Case(rubric, response, messages[-1]["content"], messages))
-    verdicts = judge.judge(cases)
+    for row in rows_of(responses):
+        messages = conversations[row.prompt_id]
+        for rubric in rubrics[row.prompt_id]:
+            places.append((row.response_id, row.prompt_id, rubric.rubric_id, rubric.kind))
+            cases.append(Case(rubric, row.response, messages[-1]["content"], messages))
+    return places, cases
+
+
+def verdict_table(places: Sequence[Place], verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """Rows of rtt.tables.Verdicts. How many are missing, and why, is logged as a warning."""
     rows = [
         (*place, verdict.value, verdict.judge, verdict.reason) for place, verdict in zip(places, verdicts, strict=True)
     ]

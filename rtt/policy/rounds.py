@@ -19,6 +19,7 @@ from transformers import Trainer, TrainerCallback
 
 from rtt.config import Arm, Config, to_dict, write_config
 from rtt.errors import UserError
+from rtt.judging.cases import Judge
 from rtt.judging.routing import open_judge
 from rtt.policy.checkpoints import digest, last_sealed, seal, verify
 from rtt.policy.pretrained import load_policy, load_tokenizer, require_chat_template
@@ -71,6 +72,7 @@ def _fingerprint(config: Config, arm: Arm, seed: int, inputs: list[Path | None])
     """What a work folder must share with the round that goes on in it."""
     known = {
         "policy": to_dict(config.policy),
+        "judge": None if config.judge is None else to_dict(config.judge),
         "offline": to_dict(config.offline) if arm.method != "grpo" else None,
         "arm": to_dict(arm),
         "seed": seed,
@@ -180,9 +182,11 @@ def _train(config: Config, arm: Arm, seed: int, last: int, inputs: Inputs, outpu
     torch.use_deterministic_algorithms(True, warn_only=True)
     rollouts = RolloutLog(work / "rollouts")
     pace = _Pace(last, policy.checkpoint_every, MetricLog(work / "metrics.jsonl", done), run)
-    trainer = _make_trainer(config, arm, seed, inputs, work, pace, rollouts)
+    judge = open_judge(config)
+    trainer = _make_trainer(config, arm, seed, inputs, work, pace, rollouts, judge)
     if done < last:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        run.log_metrics({f"judge/{name}": value for name, value in judge.figures().items()}, last)
     output.mkdir(parents=True, exist_ok=True)
     if arm.method == "grpo":
         rows = rollouts.join(last - policy.steps_per_round, last)
@@ -193,7 +197,14 @@ def _train(config: Config, arm: Arm, seed: int, last: int, inputs: Inputs, outpu
 
 
 def _make_trainer(
-    config: Config, arm: Arm, seed: int, inputs: Inputs, work: Path, pace: _Pace, rollouts: RolloutLog
+    config: Config,
+    arm: Arm,
+    seed: int,
+    inputs: Inputs,
+    work: Path,
+    pace: _Pace,
+    rollouts: RolloutLog,
+    judge: Judge,
 ) -> Trainer:
     """The trainer of the arm's method."""
     prompts = read_table(inputs.prompts, Prompts)
@@ -219,7 +230,7 @@ def _make_trainer(
         callbacks=[pace],
         arm=arm,
         policy=config.policy,
-        judge=open_judge(config),
+        judge=judge,
         relevance=None if arm.credit is None else open_relevance(arm.credit, inputs.discriminator, seed),
         rollouts=rollouts,
         start=load_policy(inputs.policy) if measured else None,

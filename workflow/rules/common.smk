@@ -57,7 +57,7 @@ def arm_settings(wildcards):
     """What a round depends on: its arm, without the seeds, and the policy's settings."""
     arm = {key: value for key, value in section("arms")["arms"][wildcards.arm].items() if key != "seeds"}
     offline = section("offline") if wildcards.arm in OFFLINE else {}
-    return {**section("policy"), **offline, "arm": arm}
+    return {**section("policy", "judge"), **offline, "arm": arm}
 
 
 def all_scores(wildcards=None):
@@ -94,7 +94,7 @@ def benchmark_prompts(wildcards):
 def evaluation_settings(wildcards):
     """What an evaluation on one benchmark depends on."""
     whole = section("evaluation")["evaluation"]
-    return {**whole, "benchmarks": whole["benchmarks"][wildcards.benchmark]}
+    return {**whole, **section("judge"), "benchmarks": whole["benchmarks"][wildcards.benchmark]}
 
 
 def left_out():

@@ -44,10 +44,14 @@ rule judge_responses:
     threads: SETTINGS.discriminator.threads
     resources:
         mem_mb=1000,
+    params:
+        config=CONFIG,
+        settings=section("judge"),
     message:
-        "Judging the responses by rule"
+        "Judging the responses"
     shell:
         "rtt verdicts"
+        " --config {params.config}"
         " --responses {input.responses}"
         " --prompts {input.prompts}"
         " --nltk {input.nltk}"
@@ -94,10 +98,14 @@ rule judge_candidates:
     threads: 1
     resources:
         mem_mb=1000,
+    params:
+        config=CONFIG,
+        settings=section("judge"),
     message:
         "Judging what offline arms learn from"
     shell:
         "rtt verdicts"
+        " --config {params.config}"
         " --responses {input.responses}"
         " --prompts {input.prompts}"
         " --nltk {input.nltk}"

@@ -1,0 +1,270 @@
+"""Questions over real HTTP on loopback: limits, failures, the cache and the key."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import logging
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rtt.config import Endpoint
+from rtt.errors import UserError
+from rtt.judging.cache import Cache, key_of
+from rtt.judging.endpoint import EndpointClient
+from rtt.judging.requests import Request
+
+SCHEMA = {"type": "object", "properties": {"verdict": {"type": "string"}}, "required": ["verdict"]}
+KEY = "sk-distinctive-4711-never-to-be-seen"
+
+
+def questions(count: int, word: str = "question") -> list[Request]:
+    return [Request(({"role": "user", "content": f"{word} {n}"},), SCHEMA, "test/1") for n in range(count)]
+
+
+def client(server, cache: Cache | None = None, **settings) -> EndpointClient:
+    return EndpointClient(Endpoint(base_url=server.url, model="scripted", **settings), cache)
+
+
+def test_answers_come_back_in_the_order_of_the_questions(scripted_server):
+    def script(question, number):
+        # The later it is asked, the sooner it is answered.
+        return {"text": question["messages"][0]["content"], "delay": 0.2 - 0.02 * number}
+
+    scripted_server.script = script
+    replies = client(scripted_server).ask(questions(8))
+    assert [reply.text for reply in replies] == [f"question {n}" for n in range(8)]
+
+
+def test_no_more_questions_are_under_way_than_allowed(scripted_server):
+    scripted_server.script = lambda question, number: {"delay": 0.05}
+    client(scripted_server, concurrency=3).ask(questions(12))
+    assert scripted_server.most_under_way == 3
+
+
+def test_equal_questions_are_asked_once(scripted_server):
+    replies = client(scripted_server).ask(questions(2) * 3)
+    assert len(replies) == 6
+    assert len(scripted_server.asked) == 2
+
+
+def test_requests_come_at_the_rate_that_is_allowed(scripted_server):
+    client(scripted_server, requests_per_minute=600).ask(questions(6))
+    gaps = [later - earlier for earlier, later in zip(scripted_server.times, scripted_server.times[1:], strict=False)]
+    assert sum(gaps) >= 5 * 0.1 - 0.02
+
+
+def test_tokens_come_at_the_rate_that_is_allowed(scripted_server):
+    # Each question counts as 10 / 4 + 97.5 = 100 tokens, so one is allowed every 0.1 s.
+    asked = [Request(({"role": "user", "content": f"question {n}"},), SCHEMA, "t") for n in range(5)]
+    client(scripted_server, tokens_per_minute=60_000, max_tokens=97).ask(asked)
+    assert scripted_server.times[-1] - scripted_server.times[0] >= 4 * 0.099 - 0.02
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 429},
+        {"status": 500},
+        {"status": 503},
+        {"status": 408},
+        {"drop": True},
+        {"body": b'{"choices": [{"mess'},
+        {"body": b"<html>Bad gateway</html>"},
+    ],
+    ids=["429", "500", "503", "408", "closed connection", "truncated", "malformed"],
+)
+def test_a_passing_fault_is_tried_again(scripted_server, fault):
+    scripted_server.script = lambda question, number: fault if number == 0 else {"text": "fine"}
+    (reply,) = client(scripted_server).ask(questions(1))
+    assert reply.text == "fine"
+    assert len(scripted_server.asked) == 2
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_the_wait_a_server_asks_for_is_kept(scripted_server, form):
+    def script(question, number):
+        when = "1" if form == "seconds" else email.utils.formatdate(time.time() + 2, usegmt=True)
+        return {"status": 429, "headers": {"Retry-After": when}} if number == 0 else {}
+
+    scripted_server.script = script
+    client(scripted_server).ask(questions(1))
+    waited = scripted_server.times[1] - scripted_server.times[0]
+    assert 1 <= waited < 3.5
+
+
+def test_a_lasting_fault_is_a_missing_answer_with_its_cause(scripted_server):
+    def script(question, number):
+        return {"status": 500} if "1" in question["messages"][0]["content"] else {"text": "fine"}
+
+    scripted_server.script = script
+    asks = client(scripted_server, retries=1)
+    replies = asks.ask(questions(3))
+    assert [(reply.text, reply.problem) for reply in replies] == [("fine", ""), (None, "status 500"), ("fine", "")]
+    assert asks.figures.flat(asks.settings)["failures/status 500"] == 1
+
+
+def test_a_slow_answer_ends_at_the_deadline(scripted_server):
+    scripted_server.script = lambda question, number: {"delay": 1.5}
+    started = time.monotonic()
+    (reply,) = client(scripted_server, deadline_seconds=0.3).ask(questions(1))
+    assert (reply.text, reply.problem) == (None, "deadline")
+    assert time.monotonic() - started < 1.4
+
+
+def test_an_answer_that_is_cut_off_or_empty_is_none(scripted_server):
+    def script(question, number):
+        return {"text": '{"verd', "finish": "length"} if "0" in question["messages"][0]["content"] else {"text": ""}
+
+    scripted_server.script = script
+    replies = client(scripted_server).ask(questions(2))
+    assert [reply.problem for reply in replies] == ["answer cut off at max_tokens", "empty answer"]
+    assert [reply.text for reply in replies] == [None, None]
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404])
+def test_a_refusal_stops_the_run_and_keeps_what_was_answered(scripted_server, tmp_path, status):
+    def script(question, number):
+        return {"text": "fine"} if number < 3 else {"status": status, "delay": 0.1}
+
+    scripted_server.script = script
+    cache = Cache(tmp_path / "cache.sqlite")
+    with pytest.raises(UserError, match=str(status)) as caught:
+        client(scripted_server, cache, concurrency=2).ask(questions(20))
+    assert scripted_server.url in caught.value.where
+    assert "OPENAI_API_KEY" in caught.value.todo
+    assert len(cache) == 3
+    assert len(scripted_server.asked) < 10
+
+
+def test_a_server_without_schemas_is_asked_without_and_only_told_once(scripted_server, caplog):
+    scripted_server.script = lambda question, number: (
+        {"status": 400} if "response_format" in question else {"text": "fine"}
+    )
+    asks = client(scripted_server, concurrency=1)
+    with caplog.at_level(logging.WARNING):
+        assert [reply.text for reply in asks.ask(questions(3))] == ["fine"] * 3
+    assert sum("response_format" in question for question in scripted_server.asked) == 1
+    assert len([record for record in caplog.records if "no JSON schema" in record.getMessage()]) == 1
+
+
+def test_the_schema_is_sent_where_it_is_asked_for_and_a_refusal_is_final(scripted_server):
+    scripted_server.script = lambda question, number: {"status": 400}
+    (reply,) = client(scripted_server, answer_format="json_schema").ask(questions(1))
+    assert reply.problem == "status 400"
+    assert scripted_server.asked[0]["response_format"]["json_schema"]["schema"] == SCHEMA
+    client(scripted_server, answer_format="text").ask(questions(1))
+    assert "response_format" not in scripted_server.asked[-1]
+
+
+def test_nothing_is_asked_twice(scripted_server, tmp_path):
+    first = client(scripted_server, Cache(tmp_path / "cache.sqlite")).ask(questions(5))
+    asks = client(scripted_server, Cache(tmp_path / "cache.sqlite"))
+    assert asks.ask(questions(5)) == first
+    assert len(scripted_server.asked) == 5
+    assert asks.figures.flat(asks.settings)["cache_hits"] == 5
+
+
+def test_a_whole_cache_needs_neither_server_nor_key(scripted_server, tmp_path, monkeypatch):
+    first = client(scripted_server, Cache(tmp_path / "cache.sqlite")).ask(questions(3))
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    elsewhere = Endpoint(base_url="https://judge.invalid/v1", model="scripted")
+    assert EndpointClient(elsewhere, Cache(tmp_path / "cache.sqlite")).ask(questions(3)) == first
+
+
+def test_failures_are_not_kept(scripted_server, tmp_path):
+    scripted_server.script = lambda question, number: {"status": 500}
+    cache = Cache(tmp_path / "cache.sqlite")
+    client(scripted_server, cache, retries=0).ask(questions(2))
+    assert len(cache) == 0
+
+
+def test_the_key_of_an_answer_is_all_it_depends_on():
+    (request,) = questions(1)
+    parameters = {"temperature": 0.0, "max_tokens": 64}
+    base = key_of(request, "m", parameters)
+    assert base == key_of(Request(request.messages, SCHEMA, "test/1"), "m", dict(parameters))
+    others = [
+        key_of(request, "n", parameters),
+        key_of(request, "m", {**parameters, "temperature": 1.0}),
+        key_of(Request(request.messages, SCHEMA, "test/2"), "m", parameters),
+        key_of(Request(request.messages, SCHEMA, "test/1", sample=1), "m", parameters),
+        key_of(questions(1, "other")[0], "m", parameters),
+    ]
+    assert len({base, *others}) == 6
+
+
+def test_several_processes_may_fill_one_cache(tmp_path):
+    path = tmp_path / "cache.sqlite"
+    program = (
+        "import sys; from pathlib import Path; from rtt.judging.cache import Cache\n"
+        "cache = Cache(Path(sys.argv[1]))\n"
+        "for n in range(200): cache.put(f'{sys.argv[2]}/{n}', 't', 'm', 'text')\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", program, str(path), str(n)]) for n in range(4)]
+    assert [process.wait() for process in running] == [0] * 4
+    assert len(Cache(path)) == 800
+
+
+def test_a_cache_that_is_none_is_refused_in_one_message(tmp_path):
+    path = tmp_path / "cache.sqlite"
+    path.write_bytes(b"this is no database at all, and long enough to be read as one" * 100)
+    with pytest.raises(UserError, match="cannot be used") as caught:
+        Cache(path)
+    assert str(path) in str(caught.value)
+    assert path.read_bytes().startswith(b"this is no")
+
+
+def test_a_shipped_cache_is_one_file(scripted_server, tmp_path):
+    cache = Cache(tmp_path / "cache.sqlite")
+    client(scripted_server, cache).ask(questions(2))
+    cache.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["cache.sqlite"]
+    assert sqlite3.connect(tmp_path / "cache.sqlite").execute("SELECT count(*) FROM replies").fetchone() == (2,)
+
+
+def test_the_key_is_sent_and_stands_nowhere_else(scripted_server, tmp_path, monkeypatch, capfd, caplog):
+    monkeypatch.setenv("JUDGE_KEY", KEY)
+    scripted_server.script = lambda question, number: (
+        {"text": "fine"} if number == 0 else {"status": 401, "body": json.dumps({"error": f"bad {KEY}"}).encode()}
+    )
+    cache = Cache(tmp_path / "cache.sqlite")
+    asks = client(scripted_server, cache, api_key_variable="JUDGE_KEY", concurrency=1)
+    with caplog.at_level(logging.DEBUG), pytest.raises(UserError) as caught:
+        asks.ask(questions(2))
+    cache.close()
+    assert scripted_server.headers[0]["authorization"] == f"Bearer {KEY}"
+    assert KEY not in str(caught.value)
+    assert "JUDGE_KEY" in str(caught.value)
+    assert KEY not in str(asks.figures) + "".join(capfd.readouterr()) + asks.settings.model_dump_json()
+    assert not any(KEY in record.getMessage() for record in caplog.records)
+    assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_a_missing_key_is_named_before_anything_is_sent(monkeypatch):
+    monkeypatch.delenv("JUDGE_KEY", raising=False)
+    settings = Endpoint(base_url="https://judge.invalid/v1", model="m", api_key_variable="JUDGE_KEY")
+    with pytest.raises(UserError, match="JUDGE_KEY"):
+        EndpointClient(settings).ask(questions(1))
+
+
+def test_nobody_at_the_address_is_a_missing_answer(tmp_path):
+    settings = Endpoint(base_url="http://127.0.0.1:9/v1", model="m", retries=1)
+    (reply,) = EndpointClient(settings).ask(questions(1))
+    assert reply.problem == "no connection"
+
+
+def test_figures_say_what_was_spent(scripted_server):
+    asks = client(scripted_server, price_input=2.0, price_output=10.0)
+    asks.ask(questions(4))
+    figures = asks.figures.flat(asks.settings)
+    assert (figures["calls"], figures["tokens_input"], figures["tokens_output"]) == (4, 400, 20)
+    assert figures["cost"] == pytest.approx((400 * 2 + 20 * 10) / 1e6)
+    assert 0 < figures["latency_p50"] <= figures["latency_p95"]
+    unpriced = client(scripted_server)
+    assert "cost" not in unpriced.figures.flat(unpriced.settings)
+    assert "latency_mean" not in unpriced.figures.flat(unpriced.settings)
