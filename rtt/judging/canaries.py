@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -27,10 +28,12 @@ class Canaries:
     Attributes:
         asked: canary → verdicts it got, missing ones not counted.
         passed: canary → how many of them let it pass.
+        missing: reason → verdicts it should have got and did not.
     """
 
     asked: dict[str, int]
     passed: dict[str, int]
+    missing: dict[str, int]
 
     @property
     def share(self) -> float | None:
@@ -47,12 +50,14 @@ def run_canaries(judge: Judge, cases: Sequence[Case]) -> Canaries:
     """Tries the judge on the rubrics of `cases` with each kind of canary. A verdict above 0 lets it pass."""
     tried = [(name, replace(case, response=answer(case))) for name, answer in CANARIES.items() for case in cases]
     verdicts = judge.judge([case for _, case in tried])
-    asked, passed = dict.fromkeys(CANARIES, 0), dict.fromkeys(CANARIES, 0)
+    asked, passed, missing = dict.fromkeys(CANARIES, 0), dict.fromkeys(CANARIES, 0), Counter[str]()
     for (name, _), verdict in zip(tried, verdicts, strict=True):
-        if not verdict.missing:
+        if verdict.missing:
+            missing[verdict.reason] += 1
+        else:
             asked[name] += 1
             passed[name] += verdict.value > 0
-    return Canaries(asked, passed)
+    return Canaries(asked, passed, dict(missing))
 
 
 def require_trustworthy(found: Canaries, limit: float, name: str) -> None:
@@ -60,10 +65,14 @@ def require_trustworthy(found: Canaries, limit: float, name: str) -> None:
     share = found.share
     if share is not None and share <= limit:
         return
-    listing = ", ".join(f"{kind} {found.passed[kind]} of {count}" for kind, count in found.asked.items())
-    what = "gave no verdict on any canary" if share is None else f"lets {share:.0%} of the canaries pass"
+    if share is None:
+        causes = ", ".join(f"{count} x {reason}" for reason, count in found.missing.items())
+        what = f"gave no verdict on any canary ({causes})"
+    else:
+        listing = ", ".join(f"{kind} {found.passed[kind]} of {count}" for kind, count in found.asked.items())
+        what = f"lets {share:.0%} of the canaries pass ({listing})"
     raise UserError(
-        f"the judge {name} {what} (passed: {listing}); judge.canary_limit is {limit:.0%}",
+        f"the judge {name} {what}; judge.canary_limit is {limit:.0%}",
         where="judge",
         todo="take a judge that reads the response, or raise judge.canary_limit and say so where the results stand",
     )

@@ -159,7 +159,7 @@ def test_canaries_are_of_every_kind_and_counted_by_kind(scripted_server):
 
 def test_a_judge_that_says_nothing_readable_is_not_trusted(scripted_server):
     scripted_server.script = lambda body, number: {"text": "Hm."}
-    with pytest.raises(UserError, match="no verdict on any canary"):
+    with pytest.raises(UserError, match=r"no verdict on any canary \(4 x unreadable verdict\)"):
         require_trustworthy(run_canaries(judge(scripted_server), [case()]), 1.0, "scripted")
 
 
