@@ -164,6 +164,16 @@ class Judge(_Section):
     """Another judge for `rtt verdicts`, whose agreement with the first is reported; its verdicts are not used."""
 
 
+class Sandbox(_Section):
+    """What a rubric's own program may take."""
+
+    time_seconds: float = Field(default=5.0, gt=0)
+    """By the clock, for one check."""
+    memory_mb: int = Field(default=512, ge=64)
+    workers: Count = 2
+    """Programs that run at once."""
+
+
 class Lora(_Section):
     rank: Count = 16
     alpha: Count = 32
@@ -375,6 +385,7 @@ class Config(_Section):
     prompts: Prompts
     judge: Judge | None = None
     """Null: rules and programs alone decide."""
+    sandbox: Sandbox = Sandbox()
     labels: Labels = Labels()
     discriminator: Discriminator = Discriminator()
     discriminator_variants: dict[Name, Discriminator] = {}

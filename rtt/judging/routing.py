@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rtt.config import Config
+from rtt.config import Config, Sandbox
 from rtt.config import Judge as JudgeSettings
 from rtt.errors import UserError
 from rtt.judging.agreement import agreement
@@ -16,6 +16,7 @@ from rtt.judging.cases import Case, Judge, Verdict
 from rtt.judging.endpoint import EndpointClient
 from rtt.judging.llm import LLMJudge
 from rtt.judging.rules import RULE, Rules
+from rtt.judging.sandbox import Programs
 from rtt.rubrics import JUDGED, PROGRAM, Rubric
 
 ROUTES = (RULE, PROGRAM, JUDGED)
@@ -101,7 +102,8 @@ class CheckedModel:
 
 def open_judge(config: Config | None) -> Router:
     """The judges the configuration names; without one, those that need none."""
-    judges: dict[str, Callable[[], Judge]] = {RULE: Rules}
+    limits = config.sandbox if config is not None else Sandbox()
+    judges: dict[str, Callable[[], Judge]] = {RULE: Rules, PROGRAM: lambda: Programs(limits)}
     if config is not None and config.judge is not None:
         settings = config.judge
         cache = Path(settings.cache or f"{config.results}/judge/cache.sqlite")

@@ -1,0 +1,67 @@
+"""How many rubric programs the sandbox checks a second.
+
+.venv/bin/python benchmarks/sandbox.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from statistics import median
+
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+from rtt.config import Sandbox
+from rtt.judging.cases import Case
+from rtt.judging.sandbox import Programs
+from rtt.rubrics import PROGRAM, Rubric
+
+SOURCES = [
+    "def check_following(instruction, response):\n    return len(response.split()) >= 40",
+    "import re\ndef check_following(instruction, response):\n    return len(re.findall(r'[.!?]+', response)) == 3",
+    "import json\ndef check_following(instruction, response):\n    try:\n        json.loads(response)\n"
+    "    except ValueError:\n        return False\n    return True",
+    "from collections import Counter\ndef check_following(instruction, response):\n"
+    "    return Counter(response.lower().split()).most_common(1)[0][1] > 2",
+    "def check_following(instruction, response):\n    return not any(c.isupper() for c in response)",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checks", type=int, default=5000)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/sandbox.json"))
+    asked = parser.parse_args()
+    response = "The quick brown fox jumps over the lazy dog. " * 20
+    cases = [
+        Case(
+            Rubric(rubric_id=f"p/{n}", kind=PROGRAM, text="t", kwargs={"source": SOURCES[n % len(SOURCES)]}),
+            response,
+            "p",
+        )
+        for n in range(asked.checks)
+    ]
+    seconds = []
+    for _ in range(asked.turns):
+        started = time.perf_counter()
+        verdicts = Programs(Sandbox()).judge(cases)
+        seconds.append(time.perf_counter() - started)
+        assert not any(verdict.missing for verdict in verdicts)
+    result = {
+        "checks": asked.checks,
+        "seconds": {"median": median(seconds), "least": min(seconds), "most": max(seconds)},
+        "checks a second": asked.checks / median(seconds),
+        "workers": Sandbox().workers,
+        "machine": {"cores": os.cpu_count()},
+    }
+    asked.output.parent.mkdir(parents=True, exist_ok=True)
+    asked.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
