@@ -22,10 +22,20 @@ from rtt.rubrics import PROGRAM, Rubric
 SOURCES = [
     "def check_following(instruction, response):\n    return len(response.split()) >= 40",
     "import re\ndef check_following(instruction, response):\n    return len(re.findall(r'[.!?]+', response)) == 3",
-    "import json\ndef check_following(instruction, response):\n    try:\n        json.loads(response)\n"
-    "    except ValueError:\n        return False\n    return True",
-    "from collections import Counter\ndef check_following(instruction, response):\n"
-    "    return Counter(response.lower().split()).most_common(1)[0][1] > 2",
+    """
+import json
+def check_following(instruction, response):
+    try:
+        json.loads(response)
+    except ValueError:
+        return False
+    return True
+""",
+    """
+from collections import Counter
+def check_following(instruction, response):
+    return Counter(response.lower().split()).most_common(1)[0][1] > 2
+""",
     "def check_following(instruction, response):\n    return not any(c.isupper() for c in response)",
 ]
 

@@ -136,6 +136,8 @@ class _Worker:
 
     def run(self, request: dict[str, Any]) -> dict[str, Any]:
         """The worker's reply to a request."""
+        if self.process.poll() is not None:  # it broke after its last reply
+            self._replace()
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -145,9 +147,12 @@ class _Worker:
             reply = None
         if reply is not None:
             return reply
+        self._replace()
+        return {"reason": "the sandbox broke"}
+
+    def _replace(self) -> None:
         self._kill()
         self.process = self._start()
-        return {"reason": "the sandbox broke"}
 
     def _start(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(

@@ -295,7 +295,7 @@ def test_a_worker_that_breaks_is_replaced_and_one_check_is_lost():
         for _ in range(200):
             for child in psutil.Process().children():
                 if "sandbox_worker" in " ".join(child.cmdline()) and len(child.children(recursive=True)) == 2:
-                    child.kill()
+                    os.killpg(child.pid, signal.SIGKILL)
                     return
             time.sleep(0.05)
 
@@ -311,6 +311,7 @@ def test_a_worker_that_breaks_is_replaced_and_one_check_is_lost():
     killer.join()
     assert (first.missing, first.reason) == (True, "the sandbox broke")
     assert second.value == 1
+    assert processes_left() == []
 
 
 def test_an_interrupt_leaves_no_process():
