@@ -232,17 +232,16 @@ def listener():
 
 
 def processes_left() -> list[str]:
-    """Processes of the users that programs run as."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                uid = folder.stat().st_uid
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:
-                continue
-            if 61_000 <= uid < 61_100:
-                found.append(f"{folder.name} {uid} {command}")
+    """Processes of the users that programs run as; given a moment, for the dead are not gone at once."""
+    for _ in range(40):
+        found = []
+        for process in psutil.process_iter(["uids", "status"]):
+            uids = process.info["uids"]
+            if uids and 61_000 <= uids.real < 61_100 and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(repr(process))
+        if not found:
+            return []
+        time.sleep(0.05)
     return found
 
 
