@@ -20,6 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from rtt.errors import UserError
+from rtt.judging import constraints
 from rtt.judging.cases import Case, Verdict
 from rtt.rubrics import Rubric
 
@@ -75,8 +76,8 @@ def has_tagger() -> bool:
 
 
 def kinds() -> frozenset[str]:
-    """The kinds of rubric that have a checker: IFEval's 25 and IFBench's 58."""
-    return frozenset(_registry())
+    """The kinds of rubric that have a checker: IFEval's 25, IFBench's 58, and MulDimIF's as we read them."""
+    return frozenset(_registry()) | constraints.kinds()
 
 
 def follows(kind: str, kwargs: dict[str, Any], response: str, prompt: str = "") -> bool:
@@ -92,7 +93,17 @@ def follows(kind: str, kwargs: dict[str, Any], response: str, prompt: str = "") 
         UserError: unknown kind; arguments the checker refuses or would draw at random; NLTK data missing.
         Exception: whatever the checker raises on this response.
     """
+    if kind in constraints.kinds():
+        return _keeps(kind, kwargs, response)
     return _passes(_checker(kind, kwargs, prompt), response)
+
+
+def _keeps(kind: str, kwargs: dict[str, Any], response: str) -> bool:
+    """The verdict on a constraint of MulDimIF's."""
+    try:
+        return constraints.follows(kind, kwargs, response)
+    except TypeError as error:
+        raise _refused(kind, kwargs, error) from None
 
 
 def check(kind: str, kwargs: dict[str, Any], response: str, prompt: str = "") -> tuple[bool, bool]:
@@ -104,6 +115,9 @@ def check(kind: str, kwargs: dict[str, Any], response: str, prompt: str = "") ->
     """
     from if_verifiable.common import get_loose_transformations
 
+    if kind in constraints.kinds():
+        kept = _keeps(kind, kwargs, response)
+        return kept, kept  # these have no loose form
     checker = _checker(kind, kwargs, prompt)
     if _passes(checker, response):
         return True, True
