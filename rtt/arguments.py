@@ -63,8 +63,22 @@ def _add_data_steps(step: _Step) -> None:
         "Make the prompts with rubrics, or read your own.",
         "--config config/config.yaml --output results/data/prompts.parquet",
     )
-    _path_argument(sub, "input", "JSONL of your own prompts (prompt, rubrics); made when left out", required=False)
+    _path_argument(sub, "input", "your own prompts, or HIR-16K (docs/data.md); made when left out", required=False)
+    sub.add_argument(
+        "--split", action="store_true", help="assign the splits of --input anew, by topic, as prompts.splits says"
+    )
     _path_argument(sub, "output", "Parquet table of prompts")
+
+    sub = step(
+        "data",
+        steps.data,
+        "Check a file of prompts with rubrics and show what would be judged how.",
+        "check my_prompts.jsonl",
+        config=False,
+    )
+    sub.add_argument("action", choices=["check"], help="what to do")
+    sub.add_argument("file", type=Path, help="JSONL, JSON or Parquet, or a folder of them (docs/data.md)")
+    sub.add_argument("--format", choices=["auto", "own", "hir"], default="auto", help="default: by the first row")
 
     sub = step(
         "benchmark",

@@ -77,14 +77,16 @@ def _remove(path: Path) -> None:
 
 
 def prompts(arguments: argparse.Namespace) -> None:
-    from rtt.data.prompts import make_prompts, read_prompts_jsonl
+    from rtt.data.prompts import make_prompts
+    from rtt.data.read import read_prompts
     from rtt.tables import Prompts, write_table
 
     config = _config(arguments)
+    settings = config.prompts
     if arguments.input:
-        table = read_prompts_jsonl(arguments.input)
+        shares = settings.splits if arguments.split else None
+        table = read_prompts(arguments.input, "auto", shares, settings.heldout_kinds, settings.seed)
     else:
-        settings = config.prompts
         table = make_prompts(settings.count, settings.seed, settings.heldout_kinds, settings.splits)
     write_table(table, Prompts, arguments.output)
     _copy_config(config, arguments.output)
@@ -93,6 +95,28 @@ def prompts(arguments: argparse.Namespace) -> None:
 
 def _counts(column: Any) -> str:
     return ", ".join(f"{name} {count}" for name, count in column.value_counts(sort=False).items())
+
+
+def data(arguments: argparse.Namespace) -> None:
+    from rtt.data.census import census, first_of_each, why_judged
+    from rtt.data.read import read_prompts
+    from rtt.rubrics import parse_rubrics
+
+    table = read_prompts(arguments.file, arguments.format)
+    _say(f"{arguments.file}: {len(table)} prompts ({_counts(table['split'])}), nothing malformed\n")
+    _say(census(table).to_string(index=False))
+    reasons = why_judged(table)
+    if reasons:
+        _say("\nTo a language model, which `judge.endpoint` names (docs/judge.md):")
+        for reason, count in reasons.most_common():
+            _say(f"  {count:6} {reason}")
+    _say("\nThe first of each:")
+    for way, rubric in first_of_each(table).items():
+        checker = f" ({rubric.kind})" if way in ("rule", "constraint") else ""
+        _say(f"  {way + checker}: {rubric.rubric_id}: {rubric.text[:100]}")
+    weighted = sum(rubric.weight != 1 for text in table["rubrics"] for rubric in parse_rubrics(text))
+    if weighted:
+        _say(f"\n{weighted} rubrics have a weight other than 1")
 
 
 def benchmark(arguments: argparse.Namespace) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rtt.data.prompts import COLUMNS, read_json_lines
+from rtt.data.files import read_json_lines
+from rtt.data.prompts import COLUMNS
 from rtt.errors import UserError
 from rtt.judging import rules
 from rtt.rubrics import Rubric, dump_rubrics, parse_rubrics

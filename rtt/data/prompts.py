@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rtt.data.kinds import KINDS, compatible
 from rtt.errors import UserError
-from rtt.judging import rules
 from rtt.rubrics import Rubric, dump_rubrics
-from rtt.tables import SPLITS, Prompts, check_table
+from rtt.tables import Prompts, check_table
 
 TOPIC_SPLITS = ("train", "validation", "heldout_topics")
 """The splits that share the topics out among them."""
@@ -320,101 +315,3 @@ def _closed(line: str, hole: str) -> str:
     """A line with its holes closed: one space between what stood around them, none at the line's end."""
     line = re.sub(rf"\A([^\S\n]*){hole}[\s{hole}]*", r"\1", line)
     return re.sub(rf"\s*{hole}[\s{hole}]*", " ", line).rstrip()
-
-
-class _OwnRubric(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    kind: str
-    text: str = Field(min_length=1)
-    kwargs: dict[str, Any] = {}
-
-
-class _OwnPrompt(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    prompt: str = Field(min_length=1)
-    rubrics: list[_OwnRubric] = Field(min_length=1)
-    topic: str | None = Field(default=None, min_length=1)
-    split: str = "train"
-
-
-def read_prompts_jsonl(path: Path) -> pd.DataFrame:
-    """A user's own prompts, valid for ``rtt.tables.Prompts``.
-
-    Args:
-        path: one JSON object a line: ``prompt``; ``rubrics``, a list of objects with ``kind``, ``text`` and ``kwargs``
-            (none by default); ``topic`` (the prompt itself by default); ``split`` (train by default). Blank lines are
-            passed over.
-
-    Returns:
-        One row a line, with prompt_id ``<file's stem>/<line>``.
-
-    Raises:
-        UserError: file absent, empty or not text; naming the line: bad JSON, a missing or unknown field, an unknown
-            split or kind, arguments the kind's checker refuses, NLTK data the checker wants and does not find.
-    """
-    path = Path(path)
-    rows = []
-    for line, value in read_json_lines(path):
-        where = f"{path}, line {line}"
-        try:
-            own = _OwnPrompt.model_validate(value)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise UserError(
-                f"{place or 'the row'}: {first['msg']}",
-                where=where,
-                todo="give prompt and rubrics (kind, text and, where needed, kwargs); topic and split are optional",
-            ) from None
-        if own.split not in SPLITS:
-            raise UserError(f"unknown split {own.split!r}", where=where, todo=f"take one of {', '.join(SPLITS)}")
-
-        prompt_id = f"{path.stem}/{line:04d}"
-        rubrics = []
-        for k, rubric in enumerate(own.rubrics):
-            _check_rule(rubric, own.prompt, where)
-            kwargs = {name: item for name, item in rubric.kwargs.items() if item is not None}
-            rubrics.append(Rubric(rubric_id=f"{prompt_id}/{k}", kind=rubric.kind, text=rubric.text, kwargs=kwargs))
-        row = (prompt_id, own.split, own.topic or prompt_id, own.prompt, dump_rubrics(rubrics))
-        rows.append(dict(zip(COLUMNS, row, strict=True)))
-    return check_table(pd.DataFrame(rows, columns=COLUMNS), Prompts, path)
-
-
-def _check_rule(rubric: _OwnRubric, prompt: str, where: str) -> None:
-    if rubric.kind not in rules.kinds():
-        known = ", ".join(sorted(rules.kinds()))
-        raise UserError(f"unknown rubric kind {rubric.kind!r}", where=where, todo=f"take one of: {known}")
-    try:
-        rules.follows(rubric.kind, rubric.kwargs, "", prompt)  # builds the checker, which refuses bad arguments
-    except UserError as error:
-        raise UserError(error.what, where=where, todo=error.todo) from None
-
-
-def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Line number, from 1, and value of each line of a JSONL file that is not blank.
-
-    Raises:
-        UserError: file absent, not UTF-8 text, or without a value; a line that is not JSON, by its number.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"the file cannot be read: {error.strerror}", where=path, todo="correct the path") from None
-    except UnicodeDecodeError:
-        raise UserError("the file is not UTF-8 text", where=path, todo="give a JSONL file in UTF-8") from None
-    if not text.strip():
-        raise UserError("the file is empty", where=path, todo="give one JSON object a line")
-    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: strings may hold U+2028
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"not JSON: {error.msg} at column {error.colno}",
-                where=f"{path}, line {number}",
-                todo="write one whole JSON object on each line",
-            ) from None
-        yield number, value

@@ -328,23 +328,23 @@ _CHECKS: dict[str, Callable[..., bool]] = {
     "capitalised": lambda response: all(not word.lstrip("\"'(*_[“‘#")[:1].islower() for word in _words(response)),
     "uppercase": lambda response: response.upper() == response and any(c.isalpha() for c in response),
     "lowercase": lambda response: response.lower() == response and any(c.isalpha() for c in response),
-    "words": lambda response, least, most: _within(len(_words(response)), least, most),
-    "sentences": lambda response, least, most: _within(_sentences(response), least, most),
-    "paragraphs": lambda response, least, most: _within(_paragraphs(response), least, most),
-    "table_rows": lambda response, least, most, needed: _table_count(
+    "words": lambda response, least=None, most=None: _within(len(_words(response)), least, most),
+    "sentences": lambda response, least=None, most=None: _within(_sentences(response), least, most),
+    "paragraphs": lambda response, least=None, most=None: _within(_paragraphs(response), least, most),
+    "table_rows": lambda response, least=None, most=None, needed=True: _table_count(
         response, lambda t: len(t) - 1, least, most, needed
     ),
-    "table_columns": lambda response, least, most, needed: _table_count(
+    "table_columns": lambda response, least=None, most=None, needed=True: _table_count(
         response, lambda t: _columns(t[0]), least, most, needed
     ),
-    "heading_levels": lambda response, least, most: _within(
+    "heading_levels": lambda response, least=None, most=None: _within(
         len({level for level, _ in _headings(response)}), least, most
     ),
     "heading": lambda response, level, title=None: any(
         found == level and (title is None or text.lower() == title.lower()) for found, text in _headings(response)
     ),
     "block_quote": lambda response: re.search(r"^\s*>\s*\S", response, re.MULTILINE) is not None,
-    "json_nesting": lambda response, least, most: (
+    "json_nesting": lambda response, least=None, most=None: (
         isinstance(value := _json_value(response), dict) and _within(_depth(value), least, most)
     ),
     "no_bullets": lambda response: re.search(r"^\s*[-*•]\s+\S", response, re.MULTILINE) is None,
@@ -363,4 +363,5 @@ def follows(kind: str, kwargs: Mapping[str, Any], response: str) -> bool:
         KeyError: an unknown kind.
         TypeError: arguments the checker does not take.
     """
-    return bool(response.strip()) and _CHECKS[kind.removeprefix(PREFIX)](response, **kwargs)
+    kept = _CHECKS[kind.removeprefix(PREFIX)](response, **kwargs)  # also on an empty one: it refuses bad arguments
+    return kept and bool(response.strip())

@@ -1,4 +1,3 @@
-import json
 import os
 import re
 import subprocess
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtt.data.kinds import HELDOUT_KINDS, KINDS, compatible
-from rtt.data.prompts import load_topics, make_prompts, read_prompts_jsonl, without_rubrics
+from rtt.data.prompts import load_topics, make_prompts, without_rubrics
 from rtt.errors import UserError
 from rtt.rubrics import parse_rubrics
 from rtt.tables import Prompts
@@ -291,80 +290,3 @@ def test_a_criterion_that_is_not_in_its_prompt_is_refused(text):
     assert repr(text) in caught.value.what
     assert "Say hi. Mention tea." in caught.value.where
     assert caught.value.todo
-
-
-# A user's own file.
-
-
-def own(**changes):
-    rubric = {"kind": "keywords:existence", "text": "Mention tea.", "kwargs": {"keywords": ["tea"]}}
-    return {"prompt": "Write about tea.", "rubrics": [rubric], **changes}
-
-
-def rubric(**changes):
-    return own(rubrics=[{"kind": "punctuation:no_comma", "text": "No commas.", **changes}])
-
-
-def test_own_prompts_are_read(tmp_path):
-    path = tmp_path / "mine.jsonl"
-    lines = [json.dumps(own()), "", json.dumps(own(prompt="A\u2028B", topic="drinks", split="validation")), ""]
-    path.write_text("\n".join(lines), encoding="utf-8")
-    table = read_prompts_jsonl(path)
-    Prompts.validate(table)
-    assert table["prompt_id"].tolist() == ["mine/0001", "mine/0003"]
-    assert table["topic"].tolist() == ["mine/0001", "drinks"]
-    assert table["split"].tolist() == ["train", "validation"]
-    [read] = parse_rubrics(table["rubrics"][0])
-    assert read.model_dump(exclude={"weight"}) == {
-        "rubric_id": "mine/0001/0",
-        "kind": "keywords:existence",
-        "text": "Mention tea.",
-        "kwargs": {"keywords": ["tea"]},
-    }
-
-
-def test_arguments_of_own_rubrics_that_are_none_are_left_out(tmp_path):
-    path = tmp_path / "mine.jsonl"
-    path.write_text(json.dumps(rubric(kind="keywords:existence", kwargs={"keywords": ["tea"], "language": None})))
-    assert parse_rubrics(read_prompts_jsonl(path)["rubrics"][0])[0].kwargs == {"keywords": ["tea"]}
-
-
-@pytest.mark.parametrize(
-    ("row", "what"),
-    [
-        ('{"prompt": "a", ', "not JSON"),
-        ("[1, 2]", "the row"),
-        ({"rubrics": own()["rubrics"]}, "prompt"),
-        (own(prompt=""), "prompt"),
-        (own(rubrics=[]), "rubrics"),
-        ({"prompt": "a"}, "rubrics"),
-        (own(rubric="Mention tea."), "rubric"),
-        (own(rubrics=[{"kind": "punctuation:no_comma"}]), "rubrics.0.text"),
-        (own(split="test"), "unknown split 'test'"),
-        (rubric(kind="punctuation:no_coma"), "unknown rubric kind 'punctuation:no_coma'"),
-        (rubric(kwargs={"letter": "a"}), "letter"),
-        (rubric(kind="keywords:existence"), "missing"),
-        (rubric(kind="keywords:existence", kwargs={"keywords": ["tea("]}), r"tea\("),
-    ],
-)
-def test_a_malformed_row_is_named_by_file_and_line(tmp_path, row, what):
-    path = tmp_path / "mine.jsonl"
-    path.write_text(json.dumps(own()) + "\n" + (row if isinstance(row, str) else json.dumps(row)) + "\n")
-    with pytest.raises(UserError, match=what) as caught:
-        read_prompts_jsonl(path)
-    assert caught.value.where == f"{path}, line 2"
-    assert caught.value.todo
-
-
-@pytest.mark.parametrize(("content", "what"), [(b"", "empty"), (b"\n \n", "empty"), (b"\xff\xfe\x00", "not UTF-8")])
-def test_a_file_without_prompts_is_refused(tmp_path, content, what):
-    path = tmp_path / "mine.jsonl"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=what) as caught:
-        read_prompts_jsonl(path)
-    assert caught.value.where == str(path)
-
-
-def test_an_absent_file_is_refused(tmp_path):
-    with pytest.raises(UserError, match="cannot be read"):
-        read_prompts_jsonl(tmp_path / "none.jsonl")
