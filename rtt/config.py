@@ -53,6 +53,8 @@ class Sources(_Section):
     """Folder with NLTK's ``tokenizers/punkt_tab`` and ``corpora/stopwords``."""
     benchmarks: dict[str, Source]
     """Benchmark name to its JSONL file of prompts in IFEval's format."""
+    prompts: Source | None = None
+    """Your own prompts, or HIR-16K (docs/data.md); null makes them here."""
 
 
 class Prompts(_Section):

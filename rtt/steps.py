@@ -51,6 +51,8 @@ def fetch(arguments: argparse.Namespace) -> None:
     config = _config(arguments)
     name, output = arguments.name, arguments.output
     known = {"policy": config.sources.policy, "nltk": config.sources.nltk, **config.sources.benchmarks}
+    if config.sources.prompts is not None:
+        known["prompts"] = config.sources.prompts
     if name not in known:
         raise UserError(f"no source is called {name}", where=arguments.config, todo=f"choose from {sorted(known)}")
     source = known[name]
@@ -61,6 +63,9 @@ def fetch(arguments: argparse.Namespace) -> None:
         fetch_source(source.uri, file=source.file, sha256=source.sha256, destination=raw, keep=source.keep)
         save_plain_model(raw, output)
         _remove(raw)
+    elif name == "prompts":
+        inside = output / Path(source.file or source.uri.partition(":")[2]).name  # its name says of what kind it is
+        fetch_source(source.uri, file=source.file, sha256=source.sha256, destination=inside, keep=source.keep)
     else:
         fetch_source(source.uri, file=source.file, sha256=source.sha256, destination=output, keep=source.keep)
     _copy_config(config, output)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
+from rtt.cli import main
 from rtt.data.read import read_prompts
 from rtt.errors import UserError
 from rtt.rubrics import JUDGED, PROGRAM, parse_rubrics
-from rtt.tables import Prompts
+from rtt.tables import Prompts, read_table
+
+ROOT = Path(__file__).parents[2]
 
 
 def own(**changes):
@@ -192,3 +199,25 @@ def test_splits_go_by_topic_and_seed_and_held_out_kinds_go_apart(tmp_path):
     again = read_prompts(path, shares=shares, heldout_kinds=("punctuation:no_comma",))
     assert again["split"].equals(table["split"])
     assert not read_prompts(path, shares=shares, seed=1)["split"].equals(table["split"])
+
+
+def test_own_prompts_come_into_the_workflow_by_configuration(tmp_path):
+    path = written(tmp_path, *[own(topic=f"topic {n}") for n in range(40)], {**rubric(), "topic": "x"})
+    values = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text())
+    values["sources"]["prompts"] = {"uri": f"file:{path}"}
+    values["prompts"]["heldout_kinds"] = ["punctuation:no_comma"]
+    values["results"] = str(tmp_path / "results")
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(values))
+    source, table = tmp_path / "results" / "data" / "source", tmp_path / "results" / "data" / "prompts.parquet"
+    main(["fetch", "prompts", "--config", str(config), "--output", str(source)])
+    main(["prompts", "--config", str(config), "--input", str(source), "--split", "--output", str(table)])
+    prompts = read_table(table, Prompts)
+    assert len(prompts) == 41
+    assert set(prompts["split"]) == {"train", "validation", "heldout_topics", "heldout_kinds"}
+    dry = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--configfile", str(config), "--nolock"]
+    shown = subprocess.run(
+        [*dry, "--forcerun", "fetch_prompts", "--directory", str(ROOT)], capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "fetch_prompts" in shown.stdout + shown.stderr

@@ -1,7 +1,26 @@
 """Prompts with rubrics: made here, and the benchmarks'."""
 
 
+rule fetch_prompts:
+    output:
+        directory(f"{RESULTS}/data/source"),
+    log:
+        f"{RESULTS}/logs/fetch_prompts.log",
+    threads: 1
+    resources:
+        mem_mb=500,
+    params:
+        config=CONFIG,
+        source=section("sources")["sources"]["prompts"],
+    message:
+        "Fetching the prompts"
+    shell:
+        "rtt fetch prompts" " --config {params.config}" " --output {output}" " > {log} 2>&1"
+
+
 rule make_prompts:
+    input:
+        rules.fetch_prompts.output if SETTINGS.sources.prompts else [],
     output:
         prompts=f"{RESULTS}/data/prompts.parquet",
     log:
@@ -12,10 +31,11 @@ rule make_prompts:
     params:
         config=CONFIG,
         settings=section("prompts"),
+        source=f"--input {RESULTS}/data/source --split" if SETTINGS.sources.prompts else "",
     message:
         "Making the prompts with rubrics"
     shell:
-        "rtt prompts" " --config {params.config}" " --output {output.prompts}" " > {log} 2>&1"
+        "rtt prompts" " --config {params.config}" " {params.source}" " --output {output.prompts}" " > {log} 2>&1"
 
 
 rule fetch_benchmark:
