@@ -85,6 +85,19 @@ class Generation(_Section):
     batch_size: Count = 32
 
 
+class Annotator(_Section):
+    """Who says which characters a rubric is about."""
+
+    source: Literal["rules", "llm"] = "rules"
+    """The rules know it for checkable rubrics; a language model, the judge's, quotes it for any."""
+    samples: Count = 1
+    """Answers per pair; with more than one, `judge.endpoint.temperature` should not be 0."""
+    votes: Count | None = None
+    """Answers that must quote a character; null is more than half."""
+    missing_limit: Share = 0.1
+    """Share of pairs without a readable answer above which the run stops."""
+
+
 class Labels(_Section):
     """Responses of the base policy whose tokens are labelled to train and test the discriminator."""
 
@@ -100,6 +113,7 @@ class Labels(_Section):
     """Responses sampled per prompt."""
     seed: int = Field(default=0, ge=0)
     generation: Generation = Generation()
+    annotator: Annotator = Annotator()
 
 
 class Discriminator(_Section):
@@ -423,6 +437,8 @@ class Config(_Section):
                 if name not in (BASE, *self.arms):
                     place = key if key == "headline" else f"tables.{key}"
                     raise ValueError(f"{place}: no arm is called {name!r}; there are {[BASE, *self.arms]}")
+        if self.labels.annotator.source == "llm" and self.judge is None:
+            raise ValueError("labels.annotator.source is llm, and no judge.endpoint says which model to ask")
         known = {"validation", "heldout_topics", "heldout_kinds", *self.sources.benchmarks}
         for name in self.evaluation.benchmarks:
             if name not in known:

@@ -211,23 +211,33 @@ def verdicts(arguments: argparse.Namespace) -> None:
 
 def labels(arguments: argparse.Namespace) -> None:
     from rtt.judging.rules import use_nltk_data
-    from rtt.relevance.corpus import label_corpus
-    from rtt.relevance.rules import label
+    from rtt.relevance.corpus import by_rule, label_corpus, rule_agreement
+    from rtt.relevance.quotes import QuoteAnnotator
     from rtt.tables import Labels, Prompts, Responses, Verdicts, read_table, write_table
 
     config = _config(arguments)
     use_nltk_data(arguments.nltk)
-    table, missing = label_corpus(
+    prompts = read_table(arguments.prompts, Prompts)
+    source = config.labels.annotator.source
+    model = QuoteAnnotator(config) if source == "llm" else None
+    table, left_out = label_corpus(
         read_table(arguments.responses, Responses),
         read_table(arguments.verdicts, Verdicts),
-        read_table(arguments.prompts, Prompts),
+        prompts,
         config.labels,
-        label,
-        "rule",
+        model or by_rule,
+        "rule" if model is None else model.name,
     )
     write_table(table, Labels, arguments.output)
     _copy_config(config, arguments.output)
-    _say(f"{len(table)} labelled pairs ({_counts(table['split'])}) are at {arguments.output}; {missing} had no verdict")
+    if model is not None:
+        path = arguments.output.with_name(arguments.output.stem + ".annotator.json")
+        _write_json({"figures": model.figures(), "agreement": rule_agreement(table, list(prompts["rubrics"]))}, path)
+        _say(f"what became of the quotes, and how far they agree with the rules: {path}")
+    _say(
+        f"{len(table)} labelled pairs ({_counts(table['split'])}) are at {arguments.output}; "
+        f"{left_out['without_verdict']} had no verdict, {left_out['without_labels']} got no labels"
+    )
 
 
 def discriminator(arguments: argparse.Namespace) -> None:

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pandas as pd
 
 from rtt.config import Labels
 from rtt.errors import UserError
-from rtt.rubrics import parse_rubrics
+from rtt.relevance.agreement import Labelled, agreement
+from rtt.relevance.rules import LABELLED_KINDS, label
+from rtt.rubrics import Rubric, parse_rubrics
 from rtt.tables import rows_of
 
-Annotator = Callable[[str, dict, str], list[tuple[int, int]]]
-"""(kind, kwargs, response) to the labelled spans."""
+Annotator = Callable[[Sequence[Rubric], Sequence[str], Sequence[float]], list[list[tuple[int, int]] | None]]
+"""Rubrics, responses and verdicts, one of each a pair, to each pair's labelled spans; None where there are none."""
+
+
+def each(annotate: Callable[[str, dict, str], list[tuple[int, int]]]) -> Annotator:
+    """An annotator that looks at kind, arguments and response of one pair at a time."""
+    return lambda rubrics, responses, _verdicts: [
+        annotate(rubric.kind, rubric.kwargs, response) for rubric, response in zip(rubrics, responses, strict=True)
+    ]
+
+
+def by_rule(rubrics: Sequence[Rubric], responses: Sequence[str], _verdicts: Sequence[float]) -> list[Any]:
+    """The annotator that knows; a rubric no rule labels gets none."""
+    return [
+        label(rubric.kind, rubric.kwargs, response) if rubric.kind in LABELLED_KINDS else None
+        for rubric, response in zip(rubrics, responses, strict=True)
+    ]
 
 
 def choose_prompts(prompts: pd.DataFrame, settings: Labels) -> pd.DataFrame:
@@ -69,11 +87,11 @@ def label_corpus(
     settings: Labels,
     annotate: Annotator,
     annotator: str,
-) -> tuple[pd.DataFrame, int]:
+) -> tuple[pd.DataFrame, dict[str, int]]:
     """Labels every (response, rubric) pair that has a verdict.
 
     Returns:
-        Rows of rtt.tables.Labels, and how many pairs were left out because their verdict is missing.
+        Rows of rtt.tables.Labels, and how many pairs were left out: ``without_verdict``, ``without_labels``.
 
     Raises:
         UserError: a verdict on a rubric, a response or a prompt that is not there.
@@ -90,21 +108,45 @@ def label_corpus(
                 todo="label responses with the verdicts and the prompts that belong to them",
             )
     known = verdicts[verdicts["verdict"].notna()]
-    rows = []
-    for verdict in rows_of(known):
-        rubric, response = rubrics[verdict.rubric_id], texts[verdict.response_id]
-        rows.append(
-            {
-                "response_id": verdict.response_id,
-                "prompt_id": verdict.prompt_id,
-                "rubric_id": verdict.rubric_id,
-                "kind": verdict.kind,
-                "split": splits[verdict.prompt_id],
-                "criterion": rubric.text,
-                "response": response,
-                "verdict": verdict.verdict,
-                "spans": json.dumps([list(span) for span in annotate(rubric.kind, rubric.kwargs, response)]),
-                "annotator": annotator,
-            }
-        )
-    return pd.DataFrame(rows), len(verdicts) - len(known)
+    about = [rubrics[identifier] for identifier in known["rubric_id"]]
+    answers = [str(texts[identifier]) for identifier in known["response_id"]]
+    spans = annotate(about, answers, known["verdict"].tolist())
+    rows = [
+        {
+            "response_id": verdict.response_id,
+            "prompt_id": verdict.prompt_id,
+            "rubric_id": verdict.rubric_id,
+            "kind": verdict.kind,
+            "split": splits[verdict.prompt_id],
+            "criterion": rubric.text,
+            "response": response,
+            "verdict": verdict.verdict,
+            "spans": json.dumps([list(span) for span in found]),
+            "annotator": annotator,
+        }
+        for verdict, rubric, response, found in zip(rows_of(known), about, answers, spans, strict=True)
+        if found is not None
+    ]
+    return pd.DataFrame(rows), {"without_verdict": len(verdicts) - len(known), "without_labels": len(known) - len(rows)}
+
+
+def rule_agreement(table: pd.DataFrame, rubrics: Sequence[str]) -> dict[str, dict[str, float | int | None]]:
+    """How far labels agree with the rules, where there are rules (rtt.relevance.agreement).
+
+    Args:
+        table: rows of rtt.tables.Labels.
+        rubrics: the column `rubrics` of their prompts.
+    """
+    known = {rubric.rubric_id: rubric for text in rubrics for rubric in parse_rubrics(text)}
+    return agreement(
+        [
+            Labelled(
+                row.kind,
+                len(row.response),
+                label(row.kind, known[row.rubric_id].kwargs, row.response),
+                [(start, end) for start, end in json.loads(row.spans)],
+            )
+            for row in rows_of(table)
+            if row.kind in LABELLED_KINDS
+        ]
+    )

@@ -10,7 +10,7 @@ import pytest
 from rtt.config import Labels as Settings
 from rtt.data.prompts import make_prompts
 from rtt.errors import UserError
-from rtt.relevance.corpus import choose_prompts, label_corpus, label_splits
+from rtt.relevance.corpus import choose_prompts, each, label_corpus, label_splits
 from rtt.rubrics import Rubric, dump_rubrics, parse_rubrics
 from rtt.tables import Labels, check_table
 
@@ -101,9 +101,9 @@ def test_other_splits_keep_their_role_whatever_their_topic(chosen):
 
 
 def test_every_judged_pair_becomes_one_label(prompts, responses, verdicts):
-    labels, missing = label_corpus(responses, verdicts, prompts, SETTINGS, first_two, "hand")
+    labels, missing = label_corpus(responses, verdicts, prompts, SETTINGS, each(first_two), "hand")
     check_table(labels, Labels, "labels")
-    assert missing == 0
+    assert missing == {"without_verdict": 0, "without_labels": 0}
     assert labels["rubric_id"].tolist() == verdicts["rubric_id"].tolist()
     assert labels["verdict"].tolist() == verdicts["verdict"].tolist()
     assert set(labels["spans"]) == {"[[0, 1], [1, 2]]"}
@@ -141,15 +141,15 @@ def test_annotator_gets_each_rubrics_own_arguments():
     def where(kind: str, kwargs: dict, response: str) -> list[tuple[int, int]]:
         return [(response.rindex(kwargs["word"]), len(response))]
 
-    labels, _ = label_corpus(responses, verdicts, prompts, SETTINGS, where, "hand")
+    labels, _ = label_corpus(responses, verdicts, prompts, SETTINGS, each(where), "hand")
     assert labels["response"].tolist() == ["has b", "has a"]
     assert labels["spans"].map(json.loads).tolist() == [[[4, 5]], [[4, 5]]]
 
 
 def test_pairs_without_a_verdict_are_left_out_and_counted(prompts, responses, verdicts):
     holes = verdicts.assign(verdict=verdicts["verdict"].where(verdicts.index >= 3))
-    labels, missing = label_corpus(responses, holes, prompts, SETTINGS, first_two, "hand")
-    assert missing == 3
+    labels, missing = label_corpus(responses, holes, prompts, SETTINGS, each(first_two), "hand")
+    assert missing == {"without_verdict": 3, "without_labels": 0}
     assert labels["rubric_id"].tolist() == verdicts["rubric_id"].tolist()[3:]
 
 
@@ -158,7 +158,7 @@ def test_verdict_on_something_unknown_is_refused_by_name(prompts, responses, ver
     wrong = verdicts.copy()
     wrong.loc[2, column] = "nobody/0"
     with pytest.raises(UserError, match=f"1 verdict\\(s\\) have an unknown {column}, such as 'nobody/0'") as caught:
-        label_corpus(responses, wrong, prompts, SETTINGS, first_two, "hand")
+        label_corpus(responses, wrong, prompts, SETTINGS, each(first_two), "hand")
     assert caught.value.where == f"column {column} of the verdicts"
 
 
@@ -166,4 +166,4 @@ def test_corpus_without_training_prompts_is_refused(prompts, responses, verdicts
     others = prompts.loc[prompts["split"] != "train", "prompt_id"]
     kept, judged = (table[table["prompt_id"].isin(others)] for table in (responses, verdicts))
     with pytest.raises(UserError, match="no response answers a prompt of the split train"):
-        label_corpus(kept, judged, prompts, SETTINGS, first_two, "hand")
+        label_corpus(kept, judged, prompts, SETTINGS, each(first_two), "hand")

@@ -17,7 +17,7 @@ rule label_relevance:
         mem_mb=1000,
     params:
         config=CONFIG,
-        settings=section("labels"),
+        settings=section("labels", "judge"),
     message:
         "Labelling which characters each rubric is about"
     shell:
