@@ -17,6 +17,7 @@ include: "workflow/rules/relevance.smk"
 include: "workflow/rules/policy.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/stages.smk"
 
 
 rule all:

@@ -11,6 +11,8 @@ from rtt.errors import UserError
 MAIN = "main"
 TABLE_FORMATS = ("csv", "md", "tex")
 FIGURE_FORMATS = ("svg", "png")
+METRICS = "metrics.json"
+"""The values of `main` by arm, benchmark and metric, as DVC compares them."""
 OTHER_TABLES = ("paired", "curves", "efficiency", "efficiency_seeds")
 """Tables over the whole study; no table of arms may have such a name."""
 
@@ -61,6 +63,6 @@ def report_outputs(config: Config) -> list[str]:
     The files are the same ones when evaluations are missing: what cannot be shown is then said in them.
     """
     tables = [f"tables/{name}.{suffix}" for name in tables_of(config) for suffix in TABLE_FORMATS]
-    tables += [f"tables/{MAIN}.txt", *(f"tables/{name}.csv" for name in OTHER_TABLES)]
+    tables += [f"tables/{MAIN}.txt", f"tables/{METRICS}", *(f"tables/{name}.csv" for name in OTHER_TABLES)]
     figures = [f"figures/{stem}.{suffix}" for stem in figure_stems(config) for suffix in FIGURE_FORMATS]
     return [*tables, *figures, "report/index.html"]

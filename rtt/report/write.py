@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,22 @@ from typing import Any
 from rtt.config import Config, to_dict
 from rtt.provenance import commit, versions
 from rtt.report.figures import comparison_bars, difference_plot, discriminator_by_kind, learning_curves
-from rtt.report.outputs import MAIN, OTHER_TABLES, curves_stem, differences_stem, draws_kinds, figure_stems, tables_of
+from rtt.report.outputs import (
+    MAIN,
+    METRICS,
+    OTHER_TABLES,
+    curves_stem,
+    differences_stem,
+    draws_kinds,
+    figure_stems,
+    tables_of,
+)
 from rtt.report.page import write_page
 from rtt.report.reference import REFERENCES, read_references
 from rtt.report.render import difference_text, to_latex, to_markdown, to_text
 from rtt.report.results import Results, collect, read_discriminators, read_left_out, read_scores
 from rtt.report.tables import differences_from, write_csv
+from rtt.tables import rows_of
 
 
 def write_report(
@@ -58,12 +69,16 @@ def write_report(
 
 
 def write_tables(config: Config, results: Results, folder: Path) -> None:
-    """Every table as CSV, those of arms also as Markdown and LaTeX, and `main` as plain text."""
+    """Every table as CSV, those of arms also as Markdown and LaTeX, and `main` as plain text and as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in results.tables.items():
         write_csv(table, folder / f"{name}.csv")
         (folder / f"{name}.md").write_text(to_markdown(table, results.layouts[name]), encoding="utf-8")
         (folder / f"{name}.tex").write_text(to_latex(table, results.layouts[name]), encoding="utf-8")
+    metrics = {}
+    for row in rows_of(results.tables[MAIN].dropna(subset=["value"])):
+        metrics.setdefault(row.arm, {}).setdefault(row.benchmark, {})[row.metric] = round(row.value, 6)
+    (folder / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     for name in OTHER_TABLES:
         write_csv(getattr(results, name), folder / f"{name}.csv")
     text = to_text(results.tables[MAIN], results.layouts[MAIN])
