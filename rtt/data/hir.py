@@ -141,7 +141,7 @@ def _by_rule(name: str, kwargs: dict[str, Any], prompt: str) -> tuple[str, dict[
     if name not in rules.kinds():
         return _to_reader(f"no checker is called {name}")
     try:
-        rules.follows(name, given, "", prompt)  # builds the checker, which refuses bad arguments
+        rules.require_arguments(name, given, prompt)
     except UserError:
         return _to_reader(f"the checker {name} refuses the arguments")
     return name, given

@@ -138,7 +138,7 @@ def _kind(check: _Check | None, prompt: str, where: str) -> tuple[str, dict[str,
         known = ", ".join(sorted(rules.kinds()))
         raise UserError(f"unknown rubric kind {check.kind!r}", where=where, todo=f"take one of: {known}")
     try:
-        rules.follows(check.kind, kwargs, "", prompt)  # builds the checker, which refuses bad arguments
+        rules.require_arguments(check.kind, kwargs, prompt)
     except UserError as error:
         raise UserError(error.what, where=where, todo=error.todo) from None
     return check.kind, kwargs

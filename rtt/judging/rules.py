@@ -12,7 +12,7 @@ import logging
 import os
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,10 @@ _TAGGER = "taggers/averaged_perceptron_tagger_eng/"
 
 # An answer every checker can read when its arguments make sense; see _build.
 _PROBE = "A plain answer of one sentence."
+
+
+class DataMissingError(UserError):
+    """NLTK's data is not there, which says nothing about a rubric."""
 
 
 def use_nltk_data(folder: Path) -> None:
@@ -98,12 +102,26 @@ def follows(kind: str, kwargs: dict[str, Any], response: str, prompt: str = "") 
     return _passes(_checker(kind, kwargs, prompt), response)
 
 
+def require_arguments(kind: str, kwargs: dict[str, Any], prompt: str = "") -> None:
+    """Refuses what :func:`follows` would refuse, whatever the response; NLTK's data may be missing.
+
+    Raises:
+        UserError: unknown kind, or arguments the checker refuses or would draw at random.
+    """
+    with suppress(DataMissingError):
+        follows(kind, kwargs, "", prompt)
+
+
 def _keeps(kind: str, kwargs: dict[str, Any], response: str) -> bool:
     """The verdict on a constraint of MulDimIF's."""
     try:
         return constraints.follows(kind, kwargs, response)
-    except TypeError as error:
+    except ValueError as error:
         raise _refused(kind, kwargs, error) from None
+    except LookupError as error:
+        if type(error) is not LookupError:  # IndexError and KeyError are about this response
+            raise
+        raise _lacking(kind, error) from None
 
 
 def check(kind: str, kwargs: dict[str, Any], response: str, prompt: str = "") -> tuple[bool, bool]:
@@ -212,7 +230,9 @@ def _build(kind: str, key: str, prompt: str | None) -> Any:
     state = random.getstate()
     try:
         checker.build_description(**given)
-        drew = random.getstate() != state
+        if random.getstate() != state:
+            why = "an argument is missing or out of range, and the checker would draw it at random"
+            raise _refused(kind, kwargs, why)
         for name in stand_ins:
             setattr(checker, f"_{name}", kwargs[name])
         _passes(checker, _PROBE)
@@ -222,8 +242,6 @@ def _build(kind: str, key: str, prompt: str | None) -> Any:
         raise _refused(kind, kwargs, error) from None
     finally:
         random.setstate(state)
-    if drew:
-        raise _refused(kind, kwargs, "an argument is missing or out of range, and the checker would draw it at random")
     return checker
 
 
@@ -258,10 +276,14 @@ def _passes(checker: Any, response: str) -> bool:
     except LookupError as error:
         if type(error) is not LookupError:  # IndexError and KeyError are about this response
             raise
-        raise UserError(
-            f"the checker {checker.id!r} needs NLTK data that is not there: {_named_resource(error)}",
-            todo="name a folder that holds it as the NLTK data folder",
-        ) from None
+        raise _lacking(checker.id, error) from None
+
+
+def _lacking(kind: str, error: LookupError) -> DataMissingError:
+    return DataMissingError(
+        f"the checker {kind!r} needs NLTK data that is not there: {_named_resource(error)}",
+        todo="name a folder that holds it as the NLTK data folder",
+    )
 
 
 def _named_resource(error: LookupError) -> str:
