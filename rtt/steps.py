@@ -103,13 +103,13 @@ def _counts(column: Any) -> str:
 
 
 def data(arguments: argparse.Namespace) -> None:
-    from rtt.data.census import census, first_of_each, why_judged
+    from rtt.data.census import census, first_of_each, origins, why_judged
     from rtt.data.read import read_prompts
     from rtt.rubrics import parse_rubrics
 
     table = read_prompts(arguments.file, arguments.format)
     _say(f"{arguments.file}: {len(table)} prompts ({_counts(table['split'])}), nothing malformed\n")
-    _say(census(table).to_string(index=False))
+    _say(census(table, origins(table)).to_string(index=False))
     reasons = why_judged(table)
     if reasons:
         _say("\nTo a language model, which `judge.endpoint` names (docs/judge.md):")

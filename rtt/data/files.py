@@ -29,7 +29,7 @@ class Place:
 
 
 def read_records(path: Path) -> Iterator[tuple[Place, Any]]:
-    """Where each row stands, and its value.
+    """Where each row stands, and its value; a line that is not JSON has as value the UserError that says so.
 
     Raises:
         UserError: no such file, no file of a known kind in the folder, an empty or unreadable file.
@@ -46,8 +46,12 @@ def read_records(path: Path) -> Iterator[tuple[Place, Any]]:
         elif file.suffix == ".json":
             yield from _json(file)
         else:
-            for line, value in read_json_lines(file):
-                yield Place(file, "line", line), value
+            yield from _lines(file)
+
+
+def _lines(file: Path) -> Iterator[tuple[Place, Any]]:
+    for number, value in _json_lines(file):
+        yield Place(file, "line", number), value
 
 
 def _parquet(file: Path) -> Iterator[tuple[Place, Any]]:
@@ -74,15 +78,15 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _json(file: Path) -> Iterator[tuple[Place, Any]]:
-    """A list of rows; a file of one object a line under this name is read as such."""
+    """A list of rows; a file whose first line is an object is read as one of an object a line."""
+    _, first = next(_json_lines(file))
+    if isinstance(first, dict):
+        yield from _lines(file)
+        return
     try:
         values = json.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"the file cannot be read: {error.strerror}", where=file, todo="correct the path") from None
-    except ValueError:
-        for line, value in read_json_lines(file):
-            yield Place(file, "line", line), value
-        return
+    except ValueError as error:
+        raise UserError(f"not JSON: {error}", where=file, todo="give one list of rows, or one object a line") from None
     for number, value in enumerate(values if isinstance(values, list) else [values], start=1):
         yield Place(file, "row", number), value
 
@@ -93,6 +97,14 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     Raises:
         UserError: file absent, not UTF-8 text, or without a value; a line that is not JSON, by its number.
     """
+    for number, value in _json_lines(path):
+        if isinstance(value, UserError):
+            raise value
+        yield number, value
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """The same, with an error as the value of a line that is not JSON."""
     empty = True
     try:
         with Path(path).open(encoding="utf-8-sig", newline="\n") as file:  # strings may hold other line ends
@@ -103,11 +115,11 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
                 try:
                     value = json.loads(line)
                 except json.JSONDecodeError as error:
-                    raise UserError(
+                    value = UserError(
                         f"not JSON: {error.msg} at column {error.colno}",
                         where=f"{path}, line {number}",
                         todo="write one whole JSON object on each line",
-                    ) from None
+                    )
                 yield number, value
     except OSError as error:
         raise UserError(f"the file cannot be read: {error.strerror}", where=path, todo="correct the path") from None

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rtt.data.files import Place
-from rtt.data.own import Turn, check_turns, problem
+from rtt.data.own import Text, Turn, check_turns, not_blank, problem
 from rtt.data.table import Row
 from rtt.errors import UserError
 from rtt.judging import rules
@@ -35,7 +35,7 @@ class _Lenient(BaseModel):
 
 
 class _Description(_Lenient):
-    description: str = Field(min_length=1)
+    description: Text
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
 
@@ -54,6 +54,11 @@ class _HirRow(_Lenient):
     rubrics: list[_Description] = Field(min_length=1)
     source: Literal["type1", "type2", "type3", "type4"]
     ground_truth: _Truth
+
+    @field_validator("prompt")
+    @classmethod
+    def _not_blank(cls, value: Any) -> Any:
+        return not_blank(value)
 
     @field_validator("rubrics", mode="before")
     @classmethod
@@ -82,6 +87,9 @@ def hir_rows(records: Iterator[tuple[Place, Any]]) -> Iterator[Row | UserError]:
         records: where each row stands, and its value.
     """
     for place, value in records:
+        if isinstance(value, UserError):
+            yield value
+            continue
         try:
             yield _row(value, place)
         except UserError as error:
@@ -105,16 +113,19 @@ def _row(value: Any, place: Place) -> Row:
     prompt_id = f"{place.file.stem}/{row.id if row.id is not None else place.number}"
     checks = _checks(row, messages[-1]["content"])
     if len(checks) != len(row.rubrics):
+        what = f"ground_truth: there are {len(row.rubrics)} rubrics and {len(checks)} entries for them"
+        raise UserError(what, where=where, todo=todo)
+    programs = row.ground_truth.functions
+    if row.source == "type4" and programs and len(programs) != len(checks):
+        what = f"ground_truth: there are {len(row.rubrics)} rubrics and {len(programs)} functions"
         raise UserError(
-            f"ground_truth: there are {len(row.rubrics)} rubrics and {len(checks)} entries for them",
-            where=where,
-            todo=todo,
+            what, where=where, todo="give a function or null for each rubric, so that it is known whose it is"
         )
     rubrics = [
         Rubric(rubric_id=f"{prompt_id}/{k}", kind=kind, text=text.description, kwargs=kwargs, weight=text.weight)
         for k, (text, (kind, kwargs)) in enumerate(zip(row.rubrics, checks, strict=True))
     ]
-    return Row(prompt_id, "train", row.source, messages, rubrics, where)
+    return Row(prompt_id, "train", row.source, messages, rubrics, where, kept_with=prompt_id)
 
 
 def _checks(row: _HirRow, prompt: str) -> list[tuple[str, dict[str, Any]]]:

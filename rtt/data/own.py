@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rtt.data.files import Place
 from rtt.data.table import Row
@@ -16,13 +16,23 @@ from rtt.rubrics import JUDGED, PROGRAM, Rubric
 from rtt.tables import SPLITS
 
 
+def not_blank(value: Any) -> Any:
+    """The value, unless it is a text of white space alone, which raises ValueError."""
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("it is blank")
+    return value
+
+
+Text = Annotated[str, AfterValidator(not_blank)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
 class Turn(_Strict):
     role: Literal["system", "user", "assistant"]
-    content: str = Field(min_length=1)
+    content: Text
 
 
 def check_turns(turns: list[Turn]) -> list[Turn]:
@@ -37,17 +47,19 @@ def check_turns(turns: list[Turn]) -> list[Turn]:
 class _Check(_Strict):
     kind: str | None = None
     kwargs: dict[str, Any] = {}
-    program: str | None = Field(default=None, min_length=1)
+    program: str | None = None
 
     @model_validator(mode="after")
     def _one(self) -> _Check:
         if (self.kind is None) == (self.program is None):
             raise ValueError("name either a kind or a program")
+        if self.program is not None and "check_following" not in self.program:
+            raise ValueError("the program does not define check_following(instruction, response)")
         return self
 
 
 class _OwnRubric(_Strict):
-    text: str = Field(min_length=1)
+    text: Text
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     check: _Check | None = None
     kind: str | None = None
@@ -61,10 +73,10 @@ class _OwnRubric(_Strict):
 
 
 class _OwnPrompt(_Strict):
-    prompt: str | list[Turn] = Field(min_length=1)
+    prompt: str | list[Turn]
     rubrics: list[_OwnRubric] = Field(min_length=1)
-    id: str | None = Field(default=None, min_length=1)
-    topic: str | None = Field(default=None, min_length=1)
+    id: str | int | None = None
+    topic: str | None = None
     split: str = "train"
 
     @field_validator("rubrics", mode="before")
@@ -73,6 +85,11 @@ class _OwnPrompt(_Strict):
         return (
             [{"text": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
         )
+
+    @field_validator("prompt", "id", "topic")
+    @classmethod
+    def _not_blank(cls, value: Any) -> Any:
+        return not_blank(value)
 
     @field_validator("prompt")
     @classmethod
@@ -92,6 +109,9 @@ def own_rows(records: Iterator[tuple[Place, Any]]) -> Iterator[Row | UserError]:
         records: where each row stands, and its value.
     """
     for place, value in records:
+        if isinstance(value, UserError):
+            yield value
+            continue
         try:
             yield _row(value, f"{place.file.stem}/{place.number:04d}", str(place))
         except UserError as error:
@@ -115,9 +135,10 @@ def _row(value: Any, identifier: str, where: str) -> Row:
         if isinstance(own.prompt, str)
         else tuple({"role": turn.role, "content": turn.content} for turn in own.prompt)
     )
-    prompt_id = own.id or identifier
+    prompt_id = identifier if own.id is None else str(own.id)
+    topic = own.topic or prompt_id
     rubrics = [_rubric(f"{prompt_id}/{k}", rubric, turns[-1]["content"], where) for k, rubric in enumerate(own.rubrics)]
-    return Row(prompt_id, own.split, own.topic or prompt_id, turns, rubrics, where)
+    return Row(prompt_id, own.split, topic, turns, rubrics, where, kept_with=topic)
 
 
 def _rubric(identifier: str, own: _OwnRubric, prompt: str, where: str) -> Rubric:
@@ -150,4 +171,4 @@ def problem(error: ValidationError) -> str:
     found = error.errors()
     first = next((one for one in found if one["loc"][-1:] not in (("str",), ("list[Turn]",))), found[0])
     place = ".".join(str(part) for part in first["loc"] if part not in ("str", "list[Turn]"))
-    return f"{place or 'the row'}: {first['msg']}"
+    return f"{place or 'the row'}: {first['msg'].removeprefix('Value error, ')}"

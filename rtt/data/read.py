@@ -29,8 +29,9 @@ def read_prompts(
 
     Args:
         path: JSONL, JSON or Parquet, or a folder of them; read row by row.
-        form: ``own`` (docs/data.md), ``hir``, or ``auto``, which goes by the first row.
-        shares: split → share of the topics, to assign splits anew; None leaves them as they stand.
+        form: ``own`` (docs/data.md), ``hir``, or ``auto``, which goes by the first readable row.
+        shares: split → share of the topics, of HIR-16K of the prompts, to assign splits anew; None leaves them as
+            they stand.
         heldout_kinds: with `shares`, kinds of rubric whose prompts are held out.
         seed: of the assignment.
 
@@ -47,11 +48,15 @@ def read_prompts(
 def _rows(path: Path, form: str) -> Iterator[Row | UserError]:
     records = read_records(path)
     if form == "auto":
-        first = next(records, None)
-        if first is None:
+        head = []
+        for record in records:
+            head.append(record)
+            if not isinstance(record[1], UserError):
+                break
+        if not head:
             raise UserError("the file has no rows", where=path, todo="give one prompt a row")
-        form = "own" if is_own(first[1]) else "hir"
-        records = chain([first], records)
+        form = "own" if is_own(head[-1][1]) else "hir"
+        records = chain(head, records)
     return _READERS[form](records)
 
 

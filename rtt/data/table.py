@@ -25,6 +25,7 @@ class Row:
     Attributes:
         messages: the conversation, the user's message last.
         where: file and line it stands in.
+        kept_with: rows that agree in this stay in one split.
     """
 
     prompt_id: str
@@ -33,6 +34,7 @@ class Row:
     messages: tuple[Message, ...]
     rubrics: list[Rubric]
     where: str
+    kept_with: str
 
 
 def make_table(rows: Iterable[Row | UserError], name: object) -> pd.DataFrame:
@@ -83,13 +85,13 @@ def together(problems: list[UserError]) -> UserError:
 
 
 def split_by_hash(row: Row, shares: Mapping[str, float], heldout_kinds: Iterable[str], seed: int) -> Row:
-    """The row in a split that depends on its topic, the shares and the seed alone: prompts on one topic stay together.
+    """The row in a split that depends on what it is kept with, the shares and the seed alone.
 
     A prompt with a rubric of a held-out kind goes to ``heldout_kinds``.
     """
     if {rubric.kind for rubric in row.rubrics} & set(heldout_kinds):
         return replace(row, split="heldout_kinds")
-    digest = hashlib.sha256(f"{seed}/{row.topic}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}/{row.kept_with}".encode()).digest()
     place, above = int.from_bytes(digest[:8], "big") / 2**64, 0.0
     for name, share in shares.items():
         above += share

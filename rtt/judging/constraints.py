@@ -490,5 +490,6 @@ def follows(kind: str, kwargs: Mapping[str, Any], response: str) -> bool:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
+        what = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{place}: {what}" if place else what) from None
     return bool(response.strip()) and keeps(response, asked)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 
+import nltk
 import pandas as pd
 import pytest
 
@@ -13,6 +14,7 @@ from rtt.data.census import census, route_of, why_judged
 from rtt.data.files import read_records
 from rtt.data.read import read_prompts
 from rtt.errors import UserError
+from rtt.judging import rules
 from rtt.rubrics import JUDGED, PROGRAM, parse_rubrics
 
 RULES = [
@@ -148,6 +150,12 @@ def test_arguments_a_checker_refuses_go_to_a_reader(tmp_path):
         ({"ground_truth": "{not json"}, "no JSON"),
         ({"ground_truth": {"instruction_id_list": ["punctuation:no_comma"] * 2}}, "1 rubrics and 2 entries"),
         ({"prompt": None}, "neither a prompt nor messages"),
+        ({"prompt": " \n"}, "prompt: it is blank"),
+        ({"rubrics": [{"description": " "}]}, "rubrics.0.description: it is blank"),
+        (
+            {"source": "type4", "ground_truth": {"checker": ["[rule] a"], "functions": ["x", "y"]}},
+            "1 rubrics and 2 functions",
+        ),
         ({"prompt": None, "messages": [{"role": "assistant", "content": "x"}]}, "last message"),
     ],
 )
@@ -159,6 +167,31 @@ def test_a_malformed_row_of_hir_is_named(tmp_path, changes, what):
     with pytest.raises(UserError, match=what) as caught:
         read_prompts(path)
     assert caught.value.where == f"{path}, line 2"
+
+
+def test_splits_of_hir_go_by_prompt_and_not_by_type(file, table):
+    shares = {"train": 0.8, "validation": 0.1, "heldout_topics": 0.1}
+    split = read_prompts(file, shares=shares)
+    by_type = split.groupby("topic")["split"].value_counts(normalize=True).unstack()
+    assert list(by_type.index) == ["type1", "type2", "type3", "type4"]
+    assert ((by_type["train"] > 0.6) & (by_type["train"] < 1)).all()
+    assert split["prompt_id"].equals(table["prompt_id"])
+    assert set(table["split"]) == {"train"}
+
+
+def test_absent_nltk_data_sends_no_rubric_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(nltk.data, "path", [])
+    nltk.tokenize._get_punkt_tokenizer.cache_clear()
+    rules._build.cache_clear()
+    truth = {"instruction_id_list": ["length_constraints:number_sentences"]}
+    truth["kwargs"] = [{"num_sentences": 3, "relation": "at least"}]
+    row = {"prompt": "p", "rubrics": [{"description": "d"}], "source": "type1", "ground_truth": truth}
+    mine = {"prompt": "p", "rubrics": [{"text": "d", "check": {"kind": "muldimif:sentences", "kwargs": {"most": 3}}}]}
+    for value, route in ((row, "rule"), (mine, "constraint")):
+        path = tmp_path / f"{route}.jsonl"
+        path.write_text(json.dumps(value))
+        (rubric,) = parse_rubrics(read_prompts(path)["rubrics"][0])
+        assert route_of(rubric) == route
 
 
 def test_a_folder_and_parquet_hold_the_same(rows, tmp_path, table):
@@ -179,8 +212,7 @@ def test_a_large_file_is_read_row_by_row(tmp_path):
     path.write_text('{"prompt": "a", "rubrics": ["b"]}\nnot json\n')
     records = read_records(path)
     assert next(records)[1]["prompt"] == "a"  # before the second line has been looked at
-    with pytest.raises(UserError, match="not JSON"):
-        next(records)
+    assert "not JSON" in str(next(records)[1])
 
 
 def test_the_check_shows_what_would_be_judged_how(file, capsys):
@@ -194,10 +226,11 @@ def test_the_check_shows_what_would_be_judged_how(file, capsys):
 
 def test_the_check_of_a_bad_file_is_one_message_and_a_failure(tmp_path):
     path = tmp_path / "mine.jsonl"
-    path.write_text('{"prompt": "a"}\n{"prompt": "b", "rubrics": ["c"]}\n{"rubrics": ["d"]}\n')
+    path.write_text('{"prompt": "a"}\n{"prompt": "b", "rubrics": ["c"]}\n{"rubrics": ["d"]}\nnot json\n')
     with pytest.raises(SystemExit) as stopped:
         main(["data", "check", str(path)])
     message = str(stopped.value)
-    assert message.startswith("error: 2 rows are malformed")
+    assert message.startswith("error: 3 rows are malformed")
     assert "line 1" in message
     assert "line 3" in message
+    assert "line 4: not JSON" in message

@@ -157,6 +157,11 @@ def test_parquet_is_read_like_jsonl(tmp_path):
         ({"rubrics": [{"text": "a", "weight": 0}]}, "weight"),
         ({"rubrics": [{"text": "a", "weight": -1}]}, "weight"),
         ({"rubrics": [""]}, "text"),
+        ({"rubrics": [" "]}, "rubrics.0.text: it is blank"),
+        ({"prompt": " "}, "prompt: it is blank"),
+        ({"prompt": [{"role": "user", "content": " "}]}, "prompt.0.content: it is blank"),
+        ({"id": " "}, "id: it is blank"),
+        ({"rubrics": [{"text": "a", "check": {"program": "x = 1"}}]}, "does not define check_following"),
         ({"rubrics": [{"text": "a", "check": {}}]}, "either a kind or a program"),
         ({"rubrics": [{"text": "a", "check": {"kind": "tone:kind"}}]}, "unknown rubric kind"),
         ({"rubrics": [{"text": "a", "check": {"kind": "muldimif:words", "kwargs": {"number": 3}}}]}, "number"),
@@ -176,6 +181,33 @@ def test_everything_wrong_is_told_at_once_up_to_ten_rows(tmp_path):
     assert caught.value.what.count("rubrics: Field required") == 10
     assert "and 3 more" in caught.value.what
     assert f"{path}, line 11" in caught.value.what
+
+
+def test_json_is_a_list_of_rows_or_an_object_a_line(tmp_path):
+    path = tmp_path / "mine.json"
+    for text in (json.dumps([own(id=7), own()], indent=1), f"{json.dumps(own(id=7))}\n{json.dumps(own())}"):
+        path.write_text(text)
+        assert read_prompts(path)["prompt_id"].tolist() == ["7", "mine/0002"]
+    path.write_text(json.dumps([own()], indent=1)[:-4])
+    with pytest.raises(UserError, match="not JSON"):
+        read_prompts(path)
+
+
+def test_the_format_is_told_by_the_first_line_that_can_be_read(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('not json\n{"prompt": "p", "rubrics": [{"description": "d"}], "source": "x", "ground_truth": {}}')
+    with pytest.raises(UserError, match="2 rows") as caught:
+        read_prompts(path)
+    assert "line 2: source" in str(caught.value)  # read as HIR-16K
+
+
+def test_a_census_of_prompts_without_topics_is_one_of_splits(tmp_path, capsys):
+    main(["data", "check", str(written(tmp_path, *[own() for _ in range(30)], own(split="validation")))])
+    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[3:6]] == [
+        ["train", "30", "30"],
+        ["validation", "1", "1"],
+        ["all", "31", "31"],
+    ]
 
 
 def test_an_id_that_stands_twice_is_refused(tmp_path):
