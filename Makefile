@@ -7,7 +7,7 @@ RESULTS ?= results
 PORT ?= 5000
 export PYTHONHASHSEED := 0
 
-.PHONY: run test smoke study check ui clean install
+.PHONY: run test smoke study check repro ui clean install
 
 run: install
 	$(BIN)/rtt run --config $(CONFIG) --cores $(CORES)
@@ -39,6 +39,10 @@ check: install
 	$(BIN)/snakefmt --check Snakefile workflow
 	for config in $$(find config -name '*.yaml' ! -name 'reference*'); do \
 	  $(BIN)/snakemake --dry-run --quiet all --cores 1 --nolock --configfile $$config || exit 1; done
+
+repro: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dvc]'
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
 ui: install
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(RESULTS)/mlflow/mlflow.db --host 127.0.0.1 --port $(PORT)
