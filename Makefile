@@ -7,7 +7,7 @@ RESULTS ?= results
 PORT ?= 5000
 export PYTHONHASHSEED := 0
 
-.PHONY: run test smoke study check repro ui clean install
+.PHONY: run test test-cluster smoke study check repro ui clean install
 
 run: install
 	$(BIN)/rtt run --config $(CONFIG) --cores $(CORES)
@@ -23,6 +23,10 @@ install: .venv/installed
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --cov=rtt --cov-report=term
 	$(MAKE) smoke
+
+test-cluster: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dvc]'
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m cluster
 
 smoke: install
 	$(BIN)/rtt run --config config/smoke.yaml --cores $(CORES)
