@@ -14,7 +14,6 @@ from typing import Any
 
 from rtt.errors import UserError
 
-
 SHOWN_ORIGINS = 12
 """Rows of a census people read; of more origins only the sum is shown."""
 
