@@ -7,7 +7,7 @@ RESULTS ?= results
 PORT ?= 5000
 export PYTHONHASHSEED := 0
 
-.PHONY: run test smoke study check ui clean install
+.PHONY: run test test-cluster smoke study check repro ui clean install
 
 run: install
 	$(BIN)/rtt run --config $(CONFIG) --cores $(CORES)
@@ -24,6 +24,10 @@ test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --cov=rtt --cov-report=term
 	$(MAKE) smoke
 
+test-cluster: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dvc]'
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m cluster
+
 smoke: install
 	$(BIN)/rtt run --config config/smoke.yaml --cores $(CORES)
 
@@ -39,6 +43,10 @@ check: install
 	$(BIN)/snakefmt --check Snakefile workflow
 	for config in $$(find config -name '*.yaml' ! -name 'reference*'); do \
 	  $(BIN)/snakemake --dry-run --quiet all --cores 1 --nolock --configfile $$config || exit 1; done
+
+repro: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dvc]'
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
 ui: install
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(RESULTS)/mlflow/mlflow.db --host 127.0.0.1 --port $(PORT)

@@ -14,6 +14,9 @@ from typing import Any
 
 from rtt.errors import UserError
 
+SHOWN_ORIGINS = 12
+"""Rows of a census people read; of more origins only the sum is shown."""
+
 
 def _config(arguments: argparse.Namespace) -> Any:
     from rtt.config import load_config
@@ -103,13 +106,14 @@ def _counts(column: Any) -> str:
 
 
 def data(arguments: argparse.Namespace) -> None:
-    from rtt.data.census import census, first_of_each, origins, why_judged
+    from rtt.data.census import census, first_of_each, why_judged
     from rtt.data.read import read_prompts
     from rtt.rubrics import parse_rubrics
 
     table = read_prompts(arguments.file, arguments.format)
     _say(f"{arguments.file}: {len(table)} prompts ({_counts(table['split'])}), nothing malformed\n")
-    _say(census(table, origins(table)).to_string(index=False))
+    counts = census(table)
+    _say((counts if len(counts) <= SHOWN_ORIGINS else counts.tail(1)).to_string(index=False))
     reasons = why_judged(table)
     if reasons:
         _say("\nTo a language model, which `judge.endpoint` names (docs/judge.md):")

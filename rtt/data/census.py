@@ -10,9 +10,6 @@ from rtt.judging import constraints
 from rtt.rubrics import JUDGED, PROGRAM, Rubric, parse_rubrics
 from rtt.tables import rows_of
 
-ORIGINS = 20
-"""So many origins are shown one by one; a file whose every prompt has a topic of its own has no such origins."""
-
 ROUTES = ("rule", "constraint", "program", "judge")
 
 
@@ -21,11 +18,6 @@ def route_of(rubric: Rubric) -> str:
     if rubric.kind in (JUDGED, PROGRAM):
         return rubric.kind
     return "constraint" if rubric.kind in constraints.kinds() else "rule"
-
-
-def origins(prompts: pd.DataFrame) -> str:
-    """The column that tells where rubrics come from: the topic, which of HIR-16K is the type, or else the split."""
-    return "topic" if prompts["topic"].nunique() <= ORIGINS else "split"
 
 
 def census(prompts: pd.DataFrame, by: str = "topic") -> pd.DataFrame:

@@ -29,6 +29,9 @@ _log = logging.getLogger(__name__)
 
 WORKER = Path(__file__).with_name("sandbox_worker.py")
 
+ISOLATED = ("-P", "-s", "-S", "-B")
+"""As -I, but it reads PYTHONHASHSEED, without which the order of a set, and a verdict, differs between two runs."""
+
 GRACE = 10.0
 """Seconds after a program's time in which its worker has to answer; then it is broken and a new one takes its place."""
 
@@ -156,11 +159,11 @@ class _Worker:
 
     def _start(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(WORKER), str(self.number), self.empty],
+            [sys.executable, *ISOLATED, str(WORKER), str(self.number), self.empty],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={"LC_ALL": "C.UTF-8"},
+            env={"LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"},
             cwd=self.empty,
             start_new_session=True,  # Ctrl-C is for us, who then end it
         )
@@ -169,7 +172,9 @@ class _Worker:
         hello = self._read(60.0)
         if hello is None:
             raise UserError(
-                "the sandbox for programs does not start", where=WORKER, todo="try `python -I -S` on this machine"
+                "the sandbox for programs does not start",
+                where=WORKER,
+                todo=f"try `python {' '.join(ISOLATED)}` on this machine",
             )
         for wall in hello["missing"]:
             if wall not in _told:

@@ -12,13 +12,16 @@ import fcntl
 import importlib
 import json
 import os
+import random
 import resource
 import select
 import signal
 import sys
 import time
+import types
 
 USUAL = [
+    "__future__",
     "abc",
     "array",
     "ast",
@@ -52,14 +55,18 @@ USUAL = [
     "json",
     "keyword",
     "locale",
+    "logging",
     "math",
     "numbers",
     "operator",
+    "pathlib",
+    "pickle",
     "pprint",
     "queue",
     "random",
     "re",
     "secrets",
+    "shlex",
     "statistics",
     "string",
     "struct",
@@ -178,7 +185,10 @@ class Walls:
 
 def decide(source, instruction, response):
     """The program's verdict: True, False, or why there is none. Runs in the program's process."""
-    names = {"__name__": "program", "__builtins__": __builtins__}
+    module = types.ModuleType("program")
+    sys.modules["program"] = module  # where dataclasses look up annotations that are text
+    names = module.__dict__
+    random.seed(0)  # one response, one verdict
     exec(compile(source, "<program>", "exec"), names)  # this process exists for nothing else
     function = names.get("check_following")
     if not callable(function):

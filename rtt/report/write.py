@@ -75,7 +75,7 @@ def write_tables(config: Config, results: Results, folder: Path) -> None:
         write_csv(table, folder / f"{name}.csv")
         (folder / f"{name}.md").write_text(to_markdown(table, results.layouts[name]), encoding="utf-8")
         (folder / f"{name}.tex").write_text(to_latex(table, results.layouts[name]), encoding="utf-8")
-    metrics = {}
+    metrics: dict[str, dict[str, dict[str, float]]] = {}
     for row in rows_of(results.tables[MAIN].dropna(subset=["value"])):
         metrics.setdefault(row.arm, {}).setdefault(row.benchmark, {})[row.metric] = round(row.value, 6)
     (folder / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")

@@ -224,6 +224,15 @@ def test_the_check_shows_what_would_be_judged_how(file, capsys):
     assert "constraint (muldimif:" in shown
 
 
+def test_of_many_topics_only_the_sum_is_shown(tmp_path, capsys):
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(json.dumps({"prompt": f"p {n}", "rubrics": ["a"], "topic": f"t{n}"}) for n in range(40)))
+    main(["data", "check", str(path)])
+    shown = capsys.readouterr().out
+    assert "t7" not in shown
+    assert " all" in shown
+
+
 def test_the_check_of_a_bad_file_is_one_message_and_a_failure(tmp_path):
     path = tmp_path / "mine.jsonl"
     path.write_text('{"prompt": "a"}\n{"prompt": "b", "rubrics": ["c"]}\n{"rubrics": ["d"]}\nnot json\n')

@@ -201,15 +201,6 @@ def test_the_format_is_told_by_the_first_line_that_can_be_read(tmp_path):
     assert "line 2: source" in str(caught.value)  # read as HIR-16K
 
 
-def test_a_census_of_prompts_without_topics_is_one_of_splits(tmp_path, capsys):
-    main(["data", "check", str(written(tmp_path, *[own() for _ in range(30)], own(split="validation")))])
-    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[3:6]] == [
-        ["train", "30", "30"],
-        ["validation", "1", "1"],
-        ["all", "31", "31"],
-    ]
-
-
 def test_an_id_that_stands_twice_is_refused(tmp_path):
     path = written(tmp_path, own(id="a"), own(id="b"), own(id="a"))
     with pytest.raises(UserError, match="line 1 too") as caught:

@@ -73,6 +73,13 @@ LEGITIMATE = {
     ),
     "prints": ("def check_following(i, r):\n    print('working', flush=True)\n    return True", 1),
     "reads the instruction": ("def check_following(instruction, response):\n    return instruction == 'Count.'", 1),
+    "annotations as text": (
+        (
+            "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass A:\n    n: int\n"
+            "def check_following(i: str, r: str) -> bool:\n    return A(1).n == 1"
+        ),
+        1,
+    ),
     "one and zero": ("def check_following(i, r):\n    return 0", -1),
 }
 
@@ -255,7 +262,7 @@ def test_hostile_programs_are_contained_and_the_next_one_is_judged(listener, tmp
     try:
         started = time.monotonic()
         verdicts = run(
-            *(source for program in programs.values() for source in (program, good)), seconds=0.5, memory_mb=256
+            *(source for program in programs.values() for source in (program, good)), seconds=0.5, memory_mb=128
         )
         assert time.monotonic() - started < 60
         assert victim.poll() is None
@@ -276,6 +283,15 @@ def test_hostile_programs_are_contained_and_the_next_one_is_judged(listener, tmp
     assert not any(Path(folder, MARK).exists() for folder in ("/tmp", "/root", "/", "."))
     assert list(tmp_path.iterdir()) == []
     assert processes_left() == []
+
+
+def test_hashes_and_draws_are_the_same_in_every_run():
+    """16 bits of each; without a seed two runs agree on them once in 2**16."""
+    bits = [body(f"return hash('rtt') >> {n} & 1") for n in range(16)]
+    draws = ["import random\n" + body(f"return random.getrandbits(16) >> {n} & 1") for n in range(16)]
+    first, second = (run(*bits, *draws, seconds=5.0) for _ in range(2))
+    assert not any(verdict.missing for verdict in first)
+    assert [verdict.value for verdict in first] == [verdict.value for verdict in second]
 
 
 def test_a_rubric_without_a_program_is_named():
