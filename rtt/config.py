@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rtt.errors import UserError
 
@@ -149,7 +150,7 @@ class Endpoint(_Section):
     tokens_per_minute: Count | None = None
     """Counted as characters / 4 of the question and all tokens the answer may have."""
     deadline_seconds: float = Field(default=120.0, gt=0)
-    """For one question with all its tries."""
+    """For one question with all its tries; waiting for its turn under the limits above does not count."""
     retries: int = Field(default=6, ge=0)
     max_tokens: Count = 64
     temperature: float = Field(default=0.0, ge=0)
@@ -158,6 +159,21 @@ class Endpoint(_Section):
     price_input: float | None = Field(default=None, ge=0)
     """Per million tokens, in any currency; with `price_output` it gives the cost."""
     price_output: float | None = Field(default=None, ge=0)
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        # No message quotes the address: what is wrong with it may be that it holds a key.
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError("must be an address such as http://127.0.0.1:8000/v1")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("holds more than an address; a key belongs into the environment variable api_key_variable")
+        return url
 
 
 class Judge(_Section):

@@ -10,8 +10,9 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import fmean, quantiles
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -39,6 +40,9 @@ FATAL = {
 
 AGAIN = {408, 409, 425, 429}
 """Statuses, besides those from 500 on, after which a question is asked again."""
+
+_REFUSED = (Reply(None, "status 400"), Reply(None, "status 422"))
+"""How a server refuses a question, be it for its schema or for something else."""
 
 LONGEST_WAIT = 60.0
 """Seconds between two tries at most, unless the server asks for more."""
@@ -152,28 +156,51 @@ class EndpointClient:
     async def _ask(self, client: openai.AsyncOpenAI, request: Request, paces: tuple[Pace, Pace]) -> Reply:
         """One question with all its tries."""
         size = sum(len(message["content"]) for message in request.messages) / 4 + self.settings.max_tokens
+        problem = ""
         try:
-            async with asyncio.timeout(self.settings.deadline_seconds):
+            async with asyncio.timeout(self.settings.deadline_seconds) as deadline:
                 for attempt in range(self.settings.retries + 1):
-                    await paces[0].turn()
-                    await paces[1].turn(size)
-                    found = await self._try(client, request)
+                    found = await self._try_in_form(client, request, partial(_turn, paces, size, deadline))
                     if isinstance(found, Reply):
                         return found
+                    problem = found.problem
                     if attempt < self.settings.retries:
                         # Full jitter: many that failed together do not come back together.
                         jittered = random.uniform(0, min(LONGEST_WAIT, 0.5 * 2**attempt))
-                        await asyncio.sleep(jittered if found.wait is None else found.wait + 0.1 * jittered)
-                return Reply(None, found.problem)
+                        wait = jittered if found.wait is None else found.wait + 0.1 * jittered
+                        if wait >= _left(deadline):
+                            break  # sleeping until the deadline would keep the place from another question
+                        await asyncio.sleep(wait)
+                    else:
+                        return Reply(None, problem)
         except TimeoutError:
-            return Reply(None, "deadline")
+            pass
+        return Reply(None, f"deadline after {problem}" if problem else "deadline")
 
-    async def _try(self, client: openai.AsyncOpenAI, request: Request) -> Reply | _Again:
+    async def _try_in_form(
+        self, client: openai.AsyncOpenAI, request: Request, turn: Callable[[], Awaitable[None]]
+    ) -> Reply | _Again:
+        """One call, with the schema where the server has it; where it may be the schema that is refused, a second one
+        without."""
+        await turn()
+        with_schema = self.holds_schema
+        found = await self._try(client, request, with_schema)
+        if not with_schema or self.settings.answer_format != "auto" or found not in _REFUSED:
+            return found
+        await turn()
+        without = await self._try(client, request, False)
+        # A question refused either way, such as one that is too long, says nothing about schemas.
+        if isinstance(without, Reply) and without not in _REFUSED:
+            if self.holds_schema:
+                _log.warning("%s takes no JSON schema; asked without", self.settings.base_url)
+            self.holds_schema = False
+        return without
+
+    async def _try(self, client: openai.AsyncOpenAI, request: Request, with_schema: bool) -> Reply | _Again:
         """One call."""
         import openai
 
         more: dict[str, Any] = {}
-        with_schema = self.holds_schema
         if with_schema:
             named = {"name": "answer", "schema": request.schema, "strict": True}
             more["response_format"] = {"type": "json_schema", "json_schema": named}
@@ -198,11 +225,6 @@ class EndpointClient:
                 ) from None
             if status in AGAIN or status >= 500:
                 return _Again(f"status {status}", _retry_after(error.response.headers.get("retry-after")))
-            if status in (400, 422) and with_schema and self.settings.answer_format == "auto":
-                if self.holds_schema:
-                    _log.warning("%s takes no JSON schema; asked without", self.settings.base_url)
-                self.holds_schema = False
-                return _Again(f"status {status}", 0.0)
             return Reply(None, f"status {status}")
         except openai.APIConnectionError:  # a time-out is one, too
             return _Again("no connection")
@@ -210,20 +232,30 @@ class EndpointClient:
             return _Again("no readable answer")
         return self._read(answer, time.monotonic() - started)
 
-    def _read(self, answer: Any, seconds: float) -> Reply:
+    def _read(self, answer: Any, seconds: float) -> Reply | _Again:
+        """What stands in a body. Servers send anything, and the client checks no types: nothing is assumed."""
         choices = getattr(answer, "choices", None)
-        if not choices or choices[0].message is None or not choices[0].message.content:
-            return Reply(None, "empty answer")
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        text = getattr(getattr(choice, "message", None), "content", False)
+        if not isinstance(text, str | None) or not _is_unicode(text or ""):
+            return _Again("no readable answer")
         self.figures.seconds.append(seconds)
-        if answer.usage is not None:
-            self.figures.tokens_input += answer.usage.prompt_tokens or 0
-            self.figures.tokens_output += answer.usage.completion_tokens or 0
-        if choices[0].finish_reason == "length":
+        usage = getattr(answer, "usage", None)
+        self.figures.tokens_input += _count(getattr(usage, "prompt_tokens", 0))
+        self.figures.tokens_output += _count(getattr(usage, "completion_tokens", 0))
+        if getattr(choice, "finish_reason", None) == "length":
             return Reply(None, "answer cut off at max_tokens")
-        return Reply(choices[0].message.content)
+        return Reply(text) if text else Reply(None, "empty answer")
 
     def _key(self) -> str:
-        key = os.environ.get(self.settings.api_key_variable, "")
+        key = os.environ.get(self.settings.api_key_variable, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            # As a header it would be refused, and be quoted by whoever logs the refusal.
+            raise UserError(
+                f"the key in the environment variable {self.settings.api_key_variable} has characters no key has",
+                where="judge.endpoint.api_key_variable",
+                todo="set it anew, as one line of plain characters",
+            )
         if key:
             return key
         if _on_loopback(self.settings.base_url):
@@ -233,6 +265,33 @@ class EndpointClient:
             where="judge.endpoint.api_key_variable",
             todo="set it, or name the variable that holds the key",
         )
+
+
+async def _turn(paces: tuple[Pace, Pace], size: float, deadline: asyncio.Timeout) -> None:
+    """Waits for one's turn, which does not count towards the deadline: what we hold back has not failed."""
+    left = _left(deadline)
+    deadline.reschedule(None)
+    await paces[0].turn()
+    await paces[1].turn(size)
+    deadline.reschedule(asyncio.get_running_loop().time() + left)
+
+
+def _left(deadline: asyncio.Timeout) -> float:
+    """Seconds to a deadline that is set."""
+    return (deadline.when() or 0.0) - asyncio.get_running_loop().time()
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written down: JSON may escape half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _on_loopback(url: str) -> bool:

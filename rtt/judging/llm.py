@@ -91,7 +91,7 @@ def read_object(text: str) -> dict[str, Any] | None:
     fenced = _FENCED.match(text)
     try:
         value = json.loads(fenced.group(1) if fenced else text, object_pairs_hook=_without_repeats)
-    except ValueError:
+    except (ValueError, RecursionError):  # nested without end
         return None
     return value if isinstance(value, dict) else None
 

@@ -9,17 +9,34 @@ import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import yaml
 
-from rtt.config import Endpoint
+from rtt.config import Endpoint, load_config
 from rtt.errors import UserError
 from rtt.judging.cache import Cache, key_of
 from rtt.judging.endpoint import EndpointClient
 from rtt.judging.requests import Request
 
+ROOT = Path(__file__).parents[2]
 SCHEMA = {"type": "object", "properties": {"verdict": {"type": "string"}}, "required": ["verdict"]}
 KEY = "sk-distinctive-4711-never-to-be-seen"
+
+
+MALFORMED = {
+    "null": b"null",
+    "list": b"[]",
+    "choices null": b'{"choices": null}',
+    "choices object": b'{"choices": {"a": 1}}',
+    "choices numbers": b'{"choices": [5]}',
+    "choices empty": b'{"choices": []}',
+    "no message": b'{"choices": [{}]}',
+    "message text": b'{"choices": [{"message": "yes"}]}',
+    "content list": b'{"choices": [{"message": {"content": ["yes"]}}]}',
+    "half a character": b'{"choices": [{"message": {"content": "\\ud800"}}]}',
+}
 
 
 def questions(count: int, word: str = "question") -> list[Request]:
@@ -75,8 +92,10 @@ def test_tokens_come_at_the_rate_that_is_allowed(scripted_server):
         {"drop": True},
         {"body": b'{"choices": [{"mess'},
         {"body": b"<html>Bad gateway</html>"},
+        {"body": b"<html>Back soon</html>", "headers": {"Content-Type": "text/html"}},
+        *({"body": body} for body in MALFORMED.values()),
     ],
-    ids=["429", "500", "503", "408", "closed connection", "truncated", "malformed"],
+    ids=["429", "500", "503", "408", "closed connection", "truncated", "malformed", "page", *MALFORMED],
 )
 def test_a_passing_fault_is_tried_again(scripted_server, fault):
     scripted_server.script = lambda question, number: fault if number == 0 else {"text": "fine"}
@@ -116,6 +135,29 @@ def test_a_slow_answer_ends_at_the_deadline(scripted_server):
     assert time.monotonic() - started < 1.4
 
 
+@pytest.mark.parametrize("usage", ["{}", '"many"', '{"prompt_tokens": "5", "completion_tokens": null}', "null"])
+def test_an_answer_counts_even_when_its_tokens_are_not_told(scripted_server, usage):
+    body = '{"choices": [{"message": {"content": "fine"}}], "usage": ' + usage + "}"
+    scripted_server.script = lambda question, number: {"body": body.encode()}
+    asks = client(scripted_server)
+    assert [reply.text for reply in asks.ask(questions(1))] == ["fine"]
+    assert asks.figures.flat(asks.settings)["tokens_input"] == 0
+
+
+def test_waiting_for_ones_turn_does_not_count_towards_the_deadline(scripted_server):
+    # The last of 16 has its turn after 1.5 s.
+    replies = client(scripted_server, requests_per_minute=600, deadline_seconds=0.5).ask(questions(16))
+    assert [reply.problem for reply in replies] == [""] * 16
+
+
+def test_a_wait_beyond_the_deadline_is_not_begun_and_its_cause_is_told(scripted_server):
+    scripted_server.script = lambda question, number: {"status": 429, "headers": {"Retry-After": "300"}}
+    started = time.monotonic()
+    (reply,) = client(scripted_server, deadline_seconds=20).ask(questions(1))
+    assert reply.problem == "deadline after status 429"
+    assert time.monotonic() - started < 5
+
+
 def test_an_answer_that_is_cut_off_or_empty_is_none(scripted_server):
     def script(question, number):
         return {"text": '{"verd', "finish": "length"} if "0" in question["messages"][0]["content"] else {"text": ""}
@@ -150,6 +192,24 @@ def test_a_server_without_schemas_is_asked_without_and_only_told_once(scripted_s
         assert [reply.text for reply in asks.ask(questions(3))] == ["fine"] * 3
     assert sum("response_format" in question for question in scripted_server.asked) == 1
     assert len([record for record in caplog.records if "no JSON schema" in record.getMessage()]) == 1
+
+
+def test_a_refused_schema_costs_no_question_even_without_retries(scripted_server):
+    scripted_server.script = lambda question, number: (
+        {"status": 400} if "response_format" in question else {"text": "fine"}
+    )
+    replies = client(scripted_server, retries=0, concurrency=4).ask(questions(6))
+    assert [reply.text for reply in replies] == ["fine"] * 6
+
+
+def test_a_question_that_is_refused_in_any_form_leaves_the_others_their_schema(scripted_server):
+    def script(question, number):
+        return {"status": 400} if "question 0" in question["messages"][0]["content"] else {"text": "fine"}
+
+    scripted_server.script = script
+    replies = client(scripted_server, concurrency=1).ask(questions(3))
+    assert [reply.problem for reply in replies] == ["status 400", "", ""]
+    assert ["response_format" in question for question in scripted_server.asked] == [True, False, True, True]
 
 
 def test_the_schema_is_sent_where_it_is_asked_for_and_a_refusal_is_final(scripted_server):
@@ -219,6 +279,39 @@ def test_a_cache_that_is_none_is_refused_in_one_message(tmp_path):
     assert path.read_bytes().startswith(b"this is no")
 
 
+def test_processes_that_open_a_new_cache_at_once_wait_for_one_another(tmp_path):
+    program = (
+        "import sys, time; from pathlib import Path; from rtt.judging.cache import Cache\n"
+        "for number in range(25):\n"
+        "    time.sleep(max(0, float(sys.argv[2]) + 0.06 * number - time.time()))\n"
+        "    Cache(Path(sys.argv[1]) / f'{number}.sqlite').put(sys.argv[3], 't', 'm', 'text')\n"
+    )
+    start = str(time.time() + 1)
+    command = [sys.executable, "-c", program, str(tmp_path), start]
+    running = [subprocess.Popen([*command, str(n)]) for n in range(6)]
+    assert [process.wait() for process in running] == [0] * 6
+    assert [len(Cache(tmp_path / f"{number}.sqlite")) for number in range(25)] == [6] * 25
+
+
+def test_a_cache_where_no_folder_can_be_is_refused_in_one_message(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="cannot be used"):
+        Cache(tmp_path / "file" / "cache.sqlite")
+
+
+def test_a_cache_another_process_holds_is_not_called_broken(tmp_path, monkeypatch):
+    monkeypatch.setattr("rtt.judging.cache.PATIENCE", 0.1)
+    cache = Cache(tmp_path / "cache.sqlite")
+    holder = sqlite3.connect(tmp_path / "cache.sqlite", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(UserError, match="held by another process") as caught:
+        cache.put("a", "t", "m", "text")
+    assert "move" not in caught.value.todo
+    holder.execute("ROLLBACK")
+    cache.put("a", "t", "m", "text")
+    assert cache.get("a") == "text"
+
+
 def test_a_shipped_cache_is_one_file(scripted_server, tmp_path):
     cache = Cache(tmp_path / "cache.sqlite")
     client(scripted_server, cache).ask(questions(2))
@@ -243,6 +336,41 @@ def test_the_key_is_sent_and_stands_nowhere_else(scripted_server, tmp_path, monk
     assert KEY not in str(asks.figures) + "".join(capfd.readouterr()) + asks.settings.model_dump_json()
     assert not any(KEY in record.getMessage() for record in caplog.records)
     assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("key", ["\n" + KEY + " \n", KEY])
+def test_blanks_around_a_key_are_not_sent(scripted_server, monkeypatch, key):
+    monkeypatch.setenv("JUDGE_KEY", key)
+    client(scripted_server, api_key_variable="JUDGE_KEY").ask(questions(1))
+    assert scripted_server.headers[0]["authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize("key", [KEY + "\n" + KEY, KEY + "\u00e9"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_logged(scripted_server, monkeypatch, caplog, key):
+    monkeypatch.setenv("JUDGE_KEY", key)
+    with caplog.at_level(logging.DEBUG), pytest.raises(UserError, match="JUDGE_KEY") as caught:
+        client(scripted_server, api_key_variable="JUDGE_KEY").ask(questions(1))
+    assert KEY not in str(caught.value) + caplog.text
+    assert not scripted_server.asked
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"https://user:{KEY}@judge.invalid/v1",
+        f"https://{KEY}@judge.invalid/v1",
+        f"https://judge.invalid/v1?api-key={KEY}",
+        f"judge.invalid/{KEY}",
+        f"https://[{KEY}/v1",
+    ],
+)
+def test_an_address_with_a_key_in_it_or_none_at_all_is_refused_without_being_quoted(tmp_path, address):
+    values = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text())
+    values["judge"] = {"endpoint": {"base_url": address, "model": "m"}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(UserError, match=r"judge\.endpoint\.base_url") as caught:
+        load_config(tmp_path / "config.yaml")
+    assert KEY not in str(caught.value)
 
 
 def test_a_missing_key_is_named_before_anything_is_sent(monkeypatch):

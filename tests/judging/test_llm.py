@@ -52,6 +52,8 @@ def judge(server, **settings) -> LLMJudge:
         ('[{"verdict": "yes"}]', None),
         ('{"verdict": "yes"', None),
         ("", None),
+        ("[" * 100_000, None),
+        ('{"verdict": ' * 100_000, None),
     ],
 )
 def test_only_an_answer_in_the_form_asked_for_is_a_verdict(text, verdict):
