@@ -193,7 +193,7 @@ class Judge(_Section):
     cache: str | None = None
     """SQLite file of all answers; null is ``<results>/judge/cache.sqlite``."""
     second: Endpoint | None = None
-    """Another judge for `rtt verdicts`, whose agreement with the first is reported; its verdicts are not used."""
+    """Another judge, whose agreement with the first is told beside verdicts and scores; its verdicts are not used."""
 
 
 class Sandbox(_Section):

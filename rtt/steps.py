@@ -189,7 +189,7 @@ def responses_table(prompt_ids: Sequence[str], samples: int, answers: Sequence[A
 
 
 def verdicts(arguments: argparse.Namespace) -> None:
-    from rtt.judging.routing import open_judge, second_opinion
+    from rtt.judging.routing import open_judge
     from rtt.judging.rules import use_nltk_data
     from rtt.judging.verdicts import cases_of, verdict_table
     from rtt.tables import Prompts, Responses, Verdicts, read_table, write_table
@@ -201,16 +201,23 @@ def verdicts(arguments: argparse.Namespace) -> None:
     given = judge.judge(cases)
     table = verdict_table(places, given)
     write_table(table, Verdicts, arguments.output)
-    figures = judge.figures()
-    if figures:
-        path = arguments.output.with_name(arguments.output.stem + ".judge.json")
-        _write_json({"figures": figures, "second": second_opinion(judge, cases, given)}, path)
-        _say(f"what the judge did and how it fared with canaries: {path}")
+    _tell_of_judge(judge, arguments.output)
     missing = int(table["verdict"].isna().sum())
     _say(
         f"{len(table)} verdicts, {(table['verdict'] > 0).mean():.1%} satisfied, {missing} missing, "
         f"are at {arguments.output}"
     )
+
+
+def _tell_of_judge(judge: Any, output: Path) -> None:
+    """Writes what a language model that judged has to tell beside what came of it."""
+    from rtt.judging.routing import told_by
+
+    told = told_by(judge)
+    if told is not None:
+        path = output.with_name(output.stem + ".judge.json")
+        _write_json(told, path)
+        _say(f"what the judge did and how it fared with canaries: {path}")
 
 
 def labels(arguments: argparse.Namespace) -> None:
@@ -417,6 +424,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     )
     answered = responses_table(list(chosen["prompt_id"]), 1, answers)
     write_table(answered, Responses, arguments.responses)
+    judge = open_judge(config)
     scores = score_responses(
         answered,
         chosen,
@@ -424,9 +432,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         step=arguments.step,
         benchmark=name,
-        judge=open_judge(config),
+        judge=judge,
     )
     write_table(scores, Scores, arguments.output)
+    _tell_of_judge(judge, arguments.output)
     _copy_config(config, arguments.output)
     _say(
         f"{arguments.arm} step {arguments.step} on {name}: instruction accuracy {scores['strict'].mean():.3f} strict, "

@@ -81,6 +81,7 @@ class CheckedModel:
         self.client = EndpointClient(settings.endpoint, kept)
         self.model = LLMJudge(self.client, settings.endpoint.model, settings)
         self.canaries: Canaries | None = None
+        self.given: list[tuple[Case, Verdict]] = []
         self.second = None
         if settings.second is not None:
             asks = EndpointClient(settings.second, kept)
@@ -92,7 +93,17 @@ class CheckedModel:
             different = list({case.rubric.text: case for case in cases}.values())
             self.canaries = run_canaries(self.model, different[: self.settings.canaries])
             require_trustworthy(self.canaries, self.settings.canary_limit, self.model.name)
-        return self.model.judge(cases)
+        verdicts = self.model.judge(cases)
+        if self.second is not None:
+            self.given += zip(cases, verdicts, strict=True)
+        return verdicts
+
+    def second_opinion(self) -> dict[str, Any] | None:
+        """How far the second model agrees on the cases judged so far; None where none is configured."""
+        if self.second is None:
+            return None
+        others = self.second.judge([case for case, _ in self.given])
+        return {"judge": self.second.name, **agreement([verdict for _, verdict in self.given], others)}
 
     def figures(self) -> dict[str, float]:
         """Calls, latency, tokens, cost, missing verdicts and canaries, by name."""
@@ -111,11 +122,9 @@ def open_judge(config: Config | None) -> Router:
     return Router(judges)
 
 
-def second_opinion(judge: Router, cases: Sequence[Case], verdicts: Sequence[Verdict]) -> dict[str, Any] | None:
-    """How far a second model agrees with the first on the cases a model judged; None where none is configured."""
+def told_by(judge: Router) -> dict[str, Any] | None:
+    """What a language model that judged has to tell: its figures, and the second model's agreement; else None."""
     model = judge.opened.get(JUDGED)
-    if not isinstance(model, CheckedModel) or model.second is None:
+    if not isinstance(model, CheckedModel):
         return None
-    places = [number for number, case in enumerate(cases) if route(case.rubric) == JUDGED]
-    others = model.second.judge([cases[number] for number in places])
-    return {"judge": model.second.name, **agreement([verdicts[number] for number in places], others)}
+    return {"figures": model.figures(), "second": model.second_opinion()}

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from rtt.cli import main
-from rtt.tables import Labels, Responses, Rollouts, Verdicts, read_table, write_table
+from rtt.tables import Labels, Responses, Rollouts, Scores, Verdicts, read_table, write_table
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-distinctive-chain-0815"
@@ -115,6 +115,29 @@ def test_rules_and_the_model_judge_each_their_own_and_the_key_stands_nowhere(stu
     written = [path for path in study.rglob("*") if path.is_file()]
     assert not any(KEY.encode() in path.read_bytes() for path in written)
     assert KEY not in "".join(capfd.readouterr())
+
+
+def test_a_second_judge_is_asked_the_same_and_its_agreement_told(study, nltk_data, scripted_server, tiny_policy):
+    first = scripted_server.script
+    scripted_server.script = lambda question, number: (
+        {"text": '{"verdict": "no"}'} if question["model"] == "stern" else first(question, number)
+    )
+    values = yaml.safe_load((study / "config.yaml").read_text())
+    values["judge"]["second"] = {**values["judge"]["endpoint"], "model": "stern"}
+    (study / "config.yaml").write_text(yaml.safe_dump(values))
+    judged(study, nltk_data)
+    told = json.loads((study / "verdicts.judge.json").read_text())["second"]
+    assert (told["judge"], told["n"], told["agreed"], told["kappa"]) == ("stern", 8, 0.25, 0.0)
+    main(
+        [
+            *("evaluate", *common(study), "--arm", "base", "--seed", "0", "--step", "0", "--benchmark", "validation"),
+            *(*tables(study, "prompts"), "--nltk", str(nltk_data), "--policy", str(tiny_policy)),
+            *("--responses", str(study / "answers.parquet"), "--output", str(study / "scores.parquet")),
+        ]
+    )
+    scores = read_table(study / "scores.parquet", Scores)
+    assert set(scores["kind"]) == {"judge", "punctuation:no_comma"}
+    assert json.loads((study / "scores.judge.json").read_text())["second"]["n"] == 1
 
 
 def test_labels_by_model_hold_its_quotes_and_tell_how_far_they_agree_with_the_rules(study, nltk_data):
