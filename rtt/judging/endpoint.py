@@ -200,20 +200,20 @@ class EndpointClient:
         """One call."""
         import openai
 
-        more: dict[str, Any] = {}
+        body: dict[str, Any] = {
+            "model": self.settings.model,
+            "messages": request.messages,
+            "max_tokens": self.settings.max_tokens,
+            "temperature": self.settings.temperature,
+        }
         if with_schema:
             named = {"name": "answer", "schema": request.schema, "strict": True}
-            more["response_format"] = {"type": "json_schema", "json_schema": named}
+            body["response_format"] = {"type": "json_schema", "json_schema": named}
         started = time.monotonic()
         self.figures.calls += 1
         try:
-            answer = await client.chat.completions.create(
-                model=self.settings.model,
-                messages=list(request.messages),  # type: ignore[arg-type]
-                max_tokens=self.settings.max_tokens,
-                temperature=self.settings.temperature,
-                **more,
-            )
+            # Not chat.completions.create: a third of its time goes into types that are of no use here.
+            answer = await client.post("/chat/completions", cast_to=object, body=body)
         except openai.APIStatusError as error:
             status = error.status_code
             if status in FATAL:
@@ -233,17 +233,18 @@ class EndpointClient:
         return self._read(answer, time.monotonic() - started)
 
     def _read(self, answer: Any, seconds: float) -> Reply | _Again:
-        """What stands in a body. Servers send anything, and the client checks no types: nothing is assumed."""
-        choices = getattr(answer, "choices", None)
+        """What stands in a body. Servers send anything: nothing is assumed."""
+        choices = _field(answer, "choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
-        text = getattr(getattr(choice, "message", None), "content", False)
+        message = _field(choice, "message")
+        text = message.get("content") if isinstance(message, dict) else False
         if not isinstance(text, str | None) or not _is_unicode(text or ""):
             return _Again("no readable answer")
         self.figures.seconds.append(seconds)
-        usage = getattr(answer, "usage", None)
-        self.figures.tokens_input += _count(getattr(usage, "prompt_tokens", 0))
-        self.figures.tokens_output += _count(getattr(usage, "completion_tokens", 0))
-        if getattr(choice, "finish_reason", None) == "length":
+        usage = _field(answer, "usage")
+        self.figures.tokens_input += _count(_field(usage, "prompt_tokens"))
+        self.figures.tokens_output += _count(_field(usage, "completion_tokens"))
+        if _field(choice, "finish_reason") == "length":
             return Reply(None, "answer cut off at max_tokens")
         return Reply(text) if text else Reply(None, "empty answer")
 
@@ -279,6 +280,11 @@ async def _turn(paces: tuple[Pace, Pace], size: float, deadline: asyncio.Timeout
 def _left(deadline: asyncio.Timeout) -> float:
     """Seconds to a deadline that is set."""
     return (deadline.when() or 0.0) - asyncio.get_running_loop().time()
+
+
+def _field(value: Any, name: str) -> Any:
+    """A field of what may be an object; None where it is not there."""
+    return value.get(name) if isinstance(value, dict) else None
 
 
 def _is_unicode(text: str) -> bool:
