@@ -69,17 +69,19 @@ def main() -> None:
     port = here.recv()
     rubric = Rubric(rubric_id="a/0", kind=JUDGED, text="The tone stays friendly.")
     shares: dict[int, list[float]] = {}
+    judges: dict[int, LLMJudge] = {}
+    for concurrency in (4, 8, 16, 32, 200):
+        endpoint = Endpoint(base_url=f"http://127.0.0.1:{port}/v1", model="m", concurrency=concurrency)
+        judges[concurrency] = LLMJudge(EndpointClient(endpoint), "m", Judge(endpoint=endpoint))
     for turn in range(asked.turns + 1):
-        for concurrency in (4, 8, 16, 32, 200):
-            endpoint = Endpoint(base_url=f"http://127.0.0.1:{port}/v1", model="m", concurrency=concurrency)
-            judge = LLMJudge(EndpointClient(endpoint), "m", Judge(endpoint=endpoint))
+        for concurrency, judge in judges.items():
             cases = [Case(rubric, f"response {turn} {n} " + "word " * 200, "p") for n in range(asked.questions)]
             started = time.perf_counter()
             verdicts = judge.judge(cases)
             seconds = time.perf_counter() - started
             assert all(verdict.value == 1 for verdict in verdicts)
             ideal = DELAY * -(-asked.questions // concurrency)
-            if turn:  # the first turn imports and warms up
+            if turn:  # the first turn imports and connects, as a run's canaries do
                 shares.setdefault(concurrency, []).append(ideal / seconds)
     result = {
         "questions": asked.questions,

@@ -9,6 +9,7 @@ import logging
 import os
 import random
 import time
+import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,10 @@ AGAIN = {408, 409, 425, 429}
 
 _REFUSED = (Reply(None, "status 400"), Reply(None, "status 422"))
 """How a server refuses a question, be it for its schema or for something else."""
+
+STAGGER = 0.002
+"""Seconds between the first questions: sent at once, their answers come at once, and each waits for the others to be read
+before the next question goes out, wave after wave."""
 
 LONGEST_WAIT = 60.0
 """Seconds between two tries at most, unless the server asks for more."""
@@ -101,6 +106,7 @@ class EndpointClient:
     def __init__(self, settings: Endpoint, cache: Cache | None = None) -> None:
         self.settings, self.cache, self.figures = settings, cache, Figures()
         self.holds_schema = settings.answer_format != "text"
+        self._opened: tuple[asyncio.Runner, openai.AsyncOpenAI] | None = None
 
     def ask(self, requests: Sequence[Request], title: str = "questions") -> list[Reply]:
         """One reply per request, in order; equal requests are asked once.
@@ -120,19 +126,36 @@ class EndpointClient:
             else:
                 open_[key] = request
         if open_:
-            replies |= asyncio.run(self._ask_all(open_, title))
+            runner, client = self._open()
+            replies |= runner.run(self._ask_all(client, open_, title))
         return [replies[key] for key in keys]
 
-    async def _ask_all(self, requests: dict[str, Request], title: str) -> dict[str, Reply]:
-        import openai  # slow to import, and many runs need none
+    def _open(self) -> tuple[asyncio.Runner, openai.AsyncOpenAI]:
+        """Loop and client, made once: reading the certificates takes as long as an answer, and connections stay open
+        from one batch of questions to the next."""
+        if self._opened is None:
+            import openai  # slow to import, and many runs need none
 
+            client = openai.AsyncOpenAI(
+                base_url=self.settings.base_url, api_key=self._key(), max_retries=0, timeout=None
+            )
+            self._opened = (
+                asyncio.Runner(loop_factory=__import__("os").environ.get("UV") and __import__("uvloop").new_event_loop),
+                client,
+            )
+            weakref.finalize(self, _close, *self._opened)
+        return self._opened
+
+    async def _ask_all(self, client: openai.AsyncOpenAI, requests: dict[str, Request], title: str) -> dict[str, Reply]:
         replies: dict[str, Reply] = {}
         places = asyncio.Semaphore(self.settings.concurrency)
         paces = Pace(self.settings.requests_per_minute), Pace(self.settings.tokens_per_minute)
         bar = tqdm(total=len(requests), desc=title, disable=None)
 
-        async def one(client: openai.AsyncOpenAI, key: str, request: Request) -> None:
+        async def one(place: int, key: str, request: Request) -> None:
             async with places:
+                if place < self.settings.concurrency:
+                    await asyncio.sleep(place * STAGGER)
                 reply = await self._ask(client, request, paces)
             replies[key] = reply
             if reply.text is None:
@@ -141,16 +164,14 @@ class EndpointClient:
                 self.cache.put(key, request.task, self.settings.model, reply.text)
             bar.update()
 
-        client = openai.AsyncOpenAI(base_url=self.settings.base_url, api_key=self._key(), max_retries=0, timeout=None)
-        async with client:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for key, request in requests.items():
-                        group.create_task(one(client, key, request))
-            except* UserError as several:
-                raise several.exceptions[0] from None
-            finally:
-                bar.close()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for place, (key, request) in enumerate(requests.items()):
+                    group.create_task(one(place, key, request))
+        except* UserError as several:
+            raise several.exceptions[0] from None
+        finally:
+            bar.close()
         return replies
 
     async def _ask(self, client: openai.AsyncOpenAI, request: Request, paces: tuple[Pace, Pace]) -> Reply:
@@ -266,6 +287,12 @@ class EndpointClient:
             where="judge.endpoint.api_key_variable",
             todo="set it, or name the variable that holds the key",
         )
+
+
+def _close(runner: asyncio.Runner, client: openai.AsyncOpenAI) -> None:
+    """Ends connections and loop, when the one who asks is no more."""
+    with runner:
+        runner.run(client.close())
 
 
 async def _turn(paces: tuple[Pace, Pace], size: float, deadline: asyncio.Timeout) -> None:

@@ -129,7 +129,7 @@ def test_a_lasting_fault_is_a_missing_answer_with_its_cause(scripted_server):
 
 
 def test_a_slow_answer_ends_at_the_deadline(scripted_server):
-    scripted_server.script = lambda question, number: {"delay": 1.5}
+    scripted_server.script = lambda question, number: {"delay": 8}
     started = time.monotonic()
     (reply,) = client(scripted_server, deadline_seconds=0.3).ask(questions(1))
     assert (reply.text, reply.problem) == (None, "deadline")
