@@ -20,6 +20,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 from rtt.config import Config, load_config
 from rtt.judging.rules import use_nltk_data
+from rtt.layout import COSTS
 from rtt.policy.rollouts import read_metrics
 from rtt.policy.rounds import Inputs, run_round
 from rtt.tracking import NoRun
@@ -29,7 +30,7 @@ VARIANTS = {"one_pass_each": ("rl_csr", False), "shared": ("rl_csr", True), "sha
 
 
 def steps(config: Config, inputs: Inputs, variant: str, count: int) -> list[dict[str, Any]]:
-    """The figures of the first steps of a run."""
+    """What the first steps of a run took."""
     arm, share = VARIANTS[variant]
     changes = {"rounds": 1, "steps_per_round": count, "checkpoint_every": count, "diagnostics_every": 0}
     policy = config.policy.model_copy(update={**changes, "share_prompts": share})
@@ -37,7 +38,7 @@ def steps(config: Config, inputs: Inputs, variant: str, count: int) -> list[dict
         output = Path(folder) / "round_1"
         changed = config.model_copy(update={"policy": policy})
         run_round(changed, arm_name=arm, seed=0, round_number=1, inputs=inputs, output=output, run=NoRun())
-        return read_metrics(output / "metrics.jsonl")
+        return read_metrics(output / COSTS)
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -65,7 +66,7 @@ def main() -> None:
         for variant in VARIANTS:
             lines = steps(config, inputs, variant, asked.steps)
             first.setdefault(variant, lines[0])
-            seconds[variant] += [line["step_time"] for line in lines[1:]]
+            seconds[variant] += [line["seconds"] for line in lines[1:]]
             print(f"turn {turn + 1}: {variant} {median(seconds[variant]):.2f} s a step")
 
     def ratios(one: str, other: str) -> dict[str, float]:

@@ -233,6 +233,20 @@ def _add_report_steps(step: _Step) -> None:
     _path_argument(sub, "output", "results folder; writes tables/, figures/ and report/ in it")
 
     sub = step(
+        "view",
+        steps.view,
+        "Show which tokens got the credit, in one HTML file.",
+        "results/policies/rtt_csr/seed_0/round_3/rollouts.parquet",
+        config=False,
+    )
+    sub.add_argument(
+        "rollouts", type=Path, nargs="+", metavar="PATH", help="rollouts.parquet of rounds, or folders they lie below"
+    )
+    _path_argument(sub, "prompts", "table of prompts (default: that of the same results)", required=False)
+    _path_argument(sub, "nltk", "folder of NLTK data (default: that of the same results)", required=False)
+    _path_argument(sub, "output", "HTML file to write (default: view.html beside the first table)", required=False)
+
+    sub = step(
         "compare",
         steps.compare,
         "Log the comparison of all arms to MLflow.",

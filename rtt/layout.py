@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from rtt.config import BASE, Config
 
 SCORES = "scores.parquet"
+COSTS = "costs.jsonl"
+"""What each step of a round took. A clock decides it, so nothing a result depends on reads it, and no rule or stage has
+it as its output."""
 
 
 def discriminator(results: str, variant: str) -> str:

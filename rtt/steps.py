@@ -478,6 +478,26 @@ def _variant(path: Path) -> str:
         ) from None
 
 
+def view(arguments: argparse.Namespace) -> None:
+    from rtt.judging.rules import use_nltk_data
+    from rtt.report.view import find_beside, find_rollouts, read_groups, write_view
+    from rtt.tables import Prompts, read_table
+
+    rollouts = find_rollouts(arguments.rollouts)
+    first = rollouts[0]
+    prompts = arguments.prompts or find_beside(first, "data/prompts.parquet")
+    if prompts is None:
+        raise UserError("no data/prompts.parquet lies in the folders above", where=first, todo="name it with --prompts")
+    nltk = arguments.nltk or find_beside(first, "models/nltk")
+    if nltk is not None:  # without, the rubrics whose checkers need it have no underlines
+        use_nltk_data(nltk)
+    output = arguments.output or first.with_name("view.html")
+    groups = read_groups(rollouts, read_table(prompts, Prompts))
+    write_view(groups, output)
+    count = sum(len(group["responses"]) for group in groups)
+    _say(f"{count} responses to {len(groups)} prompts are at {output}; open it in a browser")
+
+
 def compare(arguments: argparse.Namespace) -> None:
     from rtt.report.compare import log_comparison
 

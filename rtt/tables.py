@@ -146,7 +146,8 @@ class Rollouts(_Table):
     response_advantage: Series[float]
     token_spans: Series[str] = pa.Field(description="JSON list of [start, end) characters per counted token")
     relevance: Series[str] = pa.Field(description="JSON object, rubric id to one number per counted token")
-    advantages: Series[str] = pa.Field(description="JSON list, the advantage of each counted token")
+    token_advantages: Series[str] = pa.Field(description="JSON list, the token-level term of each counted token")
+    advantages: Series[str] = pa.Field(description="JSON list, the advantage of each counted token, terms combined")
 
 
 class Scores(_Table):

@@ -53,6 +53,10 @@ LONGEST_WAIT = 60.0
 """Seconds between two tries at most, unless the server asks for more."""
 
 
+COUNTED = ("calls", "cache_hits", "tokens_input", "tokens_output", "cost")
+"""Of the figures, those that add up."""
+
+
 @dataclass
 class Figures:
     """What a client has done so far."""

@@ -20,7 +20,9 @@ from transformers import Trainer, TrainerCallback
 from rtt.config import Arm, Config, to_dict, write_config
 from rtt.errors import UserError
 from rtt.judging.cases import Judge
-from rtt.judging.routing import open_judge
+from rtt.judging.endpoint import COUNTED
+from rtt.judging.routing import Router, open_judge
+from rtt.layout import COSTS
 from rtt.policy.checkpoints import digest, last_sealed, seal, verify
 from rtt.policy.pretrained import load_policy, load_tokenizer, require_chat_template
 from rtt.policy.rollouts import MetricLog, RolloutLog, read_metrics
@@ -34,12 +36,18 @@ _log = logging.getLogger(__name__)
 
 ACCURACY = "rubrics/instruction_accuracy"
 
+CLOCKED = {"step_time": "seconds", "rubrics/credit_seconds": "credit_seconds"}
+"""Figures that a clock gives, by the name they have among the costs: equal runs differ in them."""
+
 
 class _Pace(TrainerCallback):
-    """Stops at the round's last step, seals every checkpoint and records the figures of each step."""
+    """Stops at the round's last step, seals every checkpoint and records the figures and the costs of each step."""
 
-    def __init__(self, last_step: int, every: int, metrics: MetricLog, run: Run) -> None:
-        self.last_step, self.every, self.metrics, self.run = last_step, every, metrics, run
+    def __init__(
+        self, last_step: int, every: int, metrics: MetricLog, costs: MetricLog, run: Run, judge: Router
+    ) -> None:
+        self.last_step, self.every, self.metrics, self.costs, self.run = last_step, every, metrics, costs, run
+        self.judge, self.judged = judge, dict[str, float]()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         control.should_training_stop = state.global_step >= self.last_step
@@ -54,8 +62,16 @@ class _Pace(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         figures = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
         if "loss" in figures:
-            self.metrics.add(state.global_step, figures)
+            self.metrics.add(state.global_step, {name: value for name, value in figures.items() if name not in CLOCKED})
+            self.costs.add(state.global_step, self._costs(figures))
             self.run.log_metrics({f"train/{name}": value for name, value in figures.items()}, state.global_step)
+
+    def _costs(self, figures: dict[str, float]) -> dict[str, float]:
+        """Seconds of this step, and what the judge did since the last one."""
+        now = {name: value for name, value in self.judge.figures().items() if name in COUNTED}
+        spent = {f"judge/{name}": value - self.judged.get(name, 0) for name, value in now.items()}
+        self.judged = now
+        return {**{name: figures[clocked] for clocked, name in CLOCKED.items() if clocked in figures}, **spent}
 
 
 def _strip_clock(folder: Path) -> None:
@@ -124,7 +140,8 @@ class Inputs:
 def run_round(
     config: Config, *, arm_name: str, seed: int, round_number: int, inputs: Inputs, output: Path, run: Run
 ) -> dict[str, Any]:
-    """Trains one round and writes checkpoint, metrics, the resolved configuration and, with grpo, rollouts to `output`.
+    """Trains one round and writes checkpoint, metrics, costs, the resolved configuration and, with grpo, rollouts to
+    `output`.
 
     A killed round leaves its checkpoints in a work folder beside `output`; the same call goes on from the newest whole
     one and ends with the same weights, byte for byte.
@@ -153,7 +170,7 @@ def run_round(
     accuracies = [line[ACCURACY] for line in lines if line.get(ACCURACY) is not None]
     return {
         "step": last,
-        "seconds": sum(line.get("step_time", 0.0) for line in lines),
+        "seconds": sum(line.get("seconds", 0.0) for line in read_metrics(output / COSTS)),
         "accuracy": fmean(accuracies) if accuracies else None,
     }
 
@@ -181,8 +198,9 @@ def _train(config: Config, arm: Arm, seed: int, last: int, inputs: Inputs, outpu
     torch.set_num_threads(policy.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     rollouts = RolloutLog(work / "rollouts")
-    pace = _Pace(last, policy.checkpoint_every, MetricLog(work / "metrics.jsonl", done), run)
     judge = open_judge(config)
+    logs = MetricLog(work / "metrics.jsonl", done), MetricLog(work / COSTS, done)
+    pace = _Pace(last, policy.checkpoint_every, *logs, run, judge)
     trainer = _make_trainer(config, arm, seed, inputs, work, pace, rollouts, judge)
     if done < last:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -191,7 +209,8 @@ def _train(config: Config, arm: Arm, seed: int, last: int, inputs: Inputs, outpu
     if arm.method == "grpo":
         rows = rollouts.join(last - policy.steps_per_round, last)
         write_table(rows, Rollouts, output / "rollouts.parquet")
-    shutil.copyfile(work / "metrics.jsonl", output / "metrics.jsonl")
+    for name in ("metrics.jsonl", COSTS):
+        shutil.copyfile(work / name, output / name)
     write_config(config, output / "config.yaml")
     _hand_over(work, last, output)
 

@@ -330,6 +330,7 @@ def rollout_rows(
                 "response_advantage": assigned.response_term[j].item(),
                 "token_spans": json.dumps([list(span) for span in spans[j]]),
                 "relevance": json.dumps(by_rubric),
+                "token_advantages": json.dumps([round(value, 6) for value in assigned.token_term[j, :count].tolist()]),
                 "advantages": json.dumps([round(value, 6) for value in advantages[j, :count].tolist()]),
             }
         )
