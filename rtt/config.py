@@ -408,6 +408,8 @@ class Tracking(_Section):
     uri: str | None = None
     """MLflow tracking URI; null is SQLite under the results folder."""
     experiment: str = "rubrics-to-tokens"
+    system_metrics: bool = True
+    """Whether training records the load of processor, memory, disk, network and graphics card."""
 
 
 class Config(_Section):

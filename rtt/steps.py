@@ -326,7 +326,7 @@ def round_(arguments: argparse.Namespace) -> None:
     from rtt.judging.rules import use_nltk_data
     from rtt.policy.rounds import Inputs, run_round
     from rtt.provenance import tags
-    from rtt.tracking import NoRun, Run, Tracker, flatten
+    from rtt.tracking import Both, NoRun, Run, Tracker, flatten
 
     config = _config(arguments)
     use_nltk_data(arguments.nltk)
@@ -347,12 +347,17 @@ def round_(arguments: argparse.Namespace) -> None:
                     **flatten(to_dict(config.arms[arm]), "arm."),
                 }
             )
-        run = tracker.open(
+        parent.log_inputs({"training": arguments.prompts}, _model_digests(arguments))
+        child = tracker.open(
             f"{arm}/seed_{seed}/round_{number}",
             f"{arm} seed {seed} round {number}",
             {**all_tags, "level": "round", "round": str(number)},
             parent.run_id,
         )
+        child.log_inputs({"training": arguments.prompts}, _model_digests(arguments))
+        if config.tracking.system_metrics:
+            child.watch_system(arguments.track)
+        run = Both(child, parent)
     try:
         summary = run_round(
             config,
@@ -375,11 +380,36 @@ def round_(arguments: argparse.Namespace) -> None:
         raise
     if config.arms[arm].method == "grpo":
         run.log_artifact(arguments.output / "rollouts.parquet")
+        run.log_artifact(_write_view(arguments.output, arguments.prompts))
     run.finish()
     _say(
         f"{arm} seed {seed} round {number}: step {summary['step']}, instruction accuracy in training "
         f"{_figure(summary['accuracy'])}, {summary['seconds']:.0f} s; it is at {arguments.output}"
     )
+
+
+def _model_digests(arguments: argparse.Namespace) -> dict[str, str]:
+    """The models a round starts from, by name."""
+    from rtt.policy.checkpoints import digest
+    from rtt.provenance import short_digest
+
+    weights = sorted(arguments.policy.glob("*.safetensors"))
+    found = {arguments.policy.name: short_digest([short_digest(path) for path in weights])}
+    for folder in (arguments.start, arguments.discriminator):
+        if folder is not None:
+            found[folder.name] = digest(folder)[:16]
+    return found
+
+
+def _write_view(round_folder: Path, prompts: Path) -> Path:
+    """The token view of a round, beside its rollouts."""
+    from rtt.layout import VIEW
+    from rtt.report.view import read_groups, write_view
+    from rtt.tables import Prompts, read_table
+
+    rollouts, path = round_folder / "rollouts.parquet", round_folder / VIEW
+    write_view(read_groups([rollouts], read_table(prompts, Prompts)), path)
+    return path
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rtt.errors import UserError
+from rtt.provenance import short_digest
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ class Run(Protocol):
     def log_metrics(self, values: Mapping[str, float], step: int) -> None: ...
     def log_params(self, values: Mapping[str, Any]) -> None: ...
     def log_artifact(self, path: Path, folder: str | None = None) -> None: ...
+    def log_inputs(self, data: Mapping[str, Path], models: Mapping[str, str]) -> None: ...
     def finish(self, status: str = "FINISHED") -> None: ...
 
 
@@ -45,6 +48,9 @@ class NoRun:
         pass
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        pass
+
+    def log_inputs(self, data: Mapping[str, Path], models: Mapping[str, str]) -> None:
         pass
 
     def finish(self, status: str = "FINISHED") -> None:
@@ -64,6 +70,7 @@ class MlflowRun:
     def __init__(self, client: Any, run_id: str) -> None:
         self.client, self.run_id = client, run_id
         self.waiting: list[Any] = []
+        self.monitor: Any = None
 
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric
@@ -91,7 +98,51 @@ class MlflowRun:
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         self._try(f"the file {path}", self.client.log_artifact, self.run_id, str(path), folder)
 
+    def log_inputs(self, data: Mapping[str, Path], models: Mapping[str, str]) -> None:
+        """What the run was made from.
+
+        Args:
+            data: context, such as ``training`` → the table's file.
+            models: name → digest.
+        """
+        self._try("its inputs", self._send_inputs, data, models)
+
+    def _send_inputs(self, data: Mapping[str, Path], models: Mapping[str, str]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput
+
+        datasets = [
+            DatasetInput(
+                Dataset(path.stem, short_digest(path), "local", json.dumps({"uri": str(path)})),
+                [InputTag("mlflow.data.context", context)],
+            )
+            for context, path in data.items()
+        ]
+        experiment = self.client.get_run(self.run_id).info.experiment_id
+        known = [self._model(experiment, name, digest) for name, digest in models.items()]
+        self.client.log_inputs(self.run_id, datasets, [LoggedModelInput(identifier) for identifier in known])
+
+    def _model(self, experiment: str, name: str, digest: str) -> str:
+        """The id of MLflow's entry for a model; made when it is not there. Its weights stay where they are."""
+        key = f"{name}/{digest}"
+        found = self.client.search_logged_models([experiment], f"tags.`{KEY}` = '{key}'")
+        if found:
+            return found[0].model_id
+        made = self.client.create_logged_model(experiment, name, tags={KEY: key, "digest": digest})
+        self.client.finalize_logged_model(made.model_id, "READY")
+        return made.model_id
+
+    def watch_system(self, uri: str) -> None:
+        """Records load of processor, memory, disk, network and graphics card until the run is finished."""
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
+        self.monitor = SystemMetricsMonitor(self.run_id, tracking_uri=uri, resume_logging=True)
+        self.monitor.start()
+
     def finish(self, status: str = "FINISHED") -> None:
+        if self.monitor is not None:
+            self._try("the system's load", self.monitor.finish)
+            self.monitor = None
         if self.waiting:
             self.log_metrics({}, 0)
         self._try(f"the status {status}", self.client.set_terminated, self.run_id, status)
@@ -101,6 +152,24 @@ class MlflowRun:
             send(*values, **named)
         except Exception as error:  # of the same many types
             _log.warning("MLflow did not take %s of run %s: %s", what, self.run_id, error)
+
+
+class Both:
+    """A run and the run above it: figures of each step go to both, so that arms compare step by step; the rest belongs
+    to the run alone."""
+
+    def __init__(self, run: Run, above: Run) -> None:
+        self.run, self.above = run, above
+        self.run_id = run.run_id
+        self.log_params, self.log_artifact, self.log_inputs = run.log_params, run.log_artifact, run.log_inputs
+
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
+        for one in (self.run, self.above):
+            one.log_metrics(values, step)
+
+    def finish(self, status: str = "FINISHED") -> None:
+        for one in (self.run, self.above):
+            one.finish(status)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

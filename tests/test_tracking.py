@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from rtt.errors import UserError
-from rtt.tracking import KEY, NoRun, Tracker, flatten
+from rtt.tracking import KEY, Both, NoRun, Tracker, flatten
 
 NOBODY = "http://127.0.0.1:9"  # the discard port, on which nobody listens
 
@@ -210,3 +212,56 @@ def test_nested_keys_are_joined_with_dots():
     nested = {"policy": {"lora": {"rank": 4}, "beta": 0.0}, "seeds": [0, 1], "empty": {}}
     assert flatten(nested) == {"policy.lora.rank": 4, "policy.beta": 0.0, "seeds": [0, 1]}
     assert flatten({"a": 1}, "x.") == {"x.a": 1}
+
+
+def test_what_a_run_was_made_from(tracker, tmp_path):
+    table = tmp_path / "prompts.parquet"
+    table.write_bytes(b"rows")
+    first, second = (tracker.open(f"arm/{n}", f"arm {n}", {}) for n in (1, 2))
+    for run in (first, second):
+        run.log_inputs({"training": table}, {"policy": "abc", "discriminator": "def"})
+    found = tracker.client.get_run(second.run_id)
+    (data,) = found.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("prompts", "bc51e9e65d79e1c9")
+    assert [(tag.key, tag.value) for tag in data.tags] == [("mlflow.data.context", "training")]
+    models = [tracker.client.get_logged_model(entry.model_id) for entry in found.inputs.model_inputs]
+    assert sorted((model.name, model.tags["digest"]) for model in models) == [
+        ("discriminator", "def"),
+        ("policy", "abc"),
+    ]
+    # the same weights are the same entry, whoever starts from them
+    assert [entry.model_id for entry in found.inputs.model_inputs] == [
+        entry.model_id for entry in tracker.client.get_run(first.run_id).inputs.model_inputs
+    ]
+
+
+def test_inputs_that_cannot_be_sent_do_not_stop_a_step(tracker, tmp_path, caplog):
+    run = tracker.open("arm", "arm", {})
+    unanswered(run, lambda: run.log_inputs({}, {"policy": "abc"}))
+    assert "MLflow did not take its inputs" in caplog.text
+
+
+def test_figures_go_to_the_run_above_too(tracker):
+    above, below = tracker.open("arm", "arm", {}), tracker.open("arm/round_1", "round", {})
+    both = Both(below, above)
+    both.log_metrics({"train/loss": 0.5}, 3)
+    both.log_params({"seed": 1})
+    both.finish()
+    for run in (above, below):
+        assert history(tracker, run.run_id, "train/loss") == [(3, 0.5)]
+        assert tracker.client.get_run(run.run_id).info.status == "FINISHED"
+    assert tracker.client.get_run(below.run_id).data.params == {"seed": "1"}
+    assert tracker.client.get_run(above.run_id).data.params == {}
+
+
+def test_the_load_of_the_system_is_recorded_while_a_run_lasts(tracker, database, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    run = tracker.open("arm", "arm", {})
+    run.watch_system(database)
+    deadline = time.monotonic() + 20
+    while not history(tracker, run.run_id, "system/cpu_utilization_percentage") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    run.finish()
+    assert history(tracker, run.run_id, "system/cpu_utilization_percentage")
+    assert run.monitor is None
+    assert not [thread.name for thread in threading.enumerate() if "SystemMetrics" in thread.name]

@@ -46,8 +46,8 @@ _REFUSED = (Reply(None, "status 400"), Reply(None, "status 422"))
 """How a server refuses a question, be it for its schema or for something else."""
 
 STAGGER = 0.002
-"""Seconds between the first questions: sent at once, their answers come at once, and each waits for the others to be read
-before the next question goes out, wave after wave."""
+"""Seconds between the first questions: sent at once, they are answered at once, and each answer waits for the others to
+be read before the next question goes out, wave after wave."""
 
 LONGEST_WAIT = 60.0
 """Seconds between two tries at most, unless the server asks for more."""

@@ -6,6 +6,8 @@ precision without a predicted token, no recall, F1 or precision-recall curve wit
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +16,9 @@ import pandas as pd
 from sklearn.metrics import average_precision_score
 
 from rtt.relevance.discriminator import Discriminator, shared_words
-from rtt.relevance.offsets import char_to_token_relevance, spans_to_chars
+from rtt.relevance.offsets import Span, char_to_token_relevance, spans_to_chars
 from rtt.relevance.training import token_targets
+from rtt.tables import rows_of
 
 SETS = ("unseen_topics", "unseen_kinds")
 BASELINES = ("random", "keyword")
@@ -30,6 +33,17 @@ class _Tokens:
     scores: dict[str, np.ndarray]
     response: np.ndarray
     kind: np.ndarray
+    pairs: list[_Pair]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """One labelled pair: where its tokens lie in the response, and their labels and scores."""
+
+    row: Any
+    spans: Sequence[Span]
+    labels: np.ndarray
+    scores: np.ndarray
 
 
 def evaluate_discriminator(
@@ -79,7 +93,11 @@ def evaluate_discriminator(
                 for baseline in BASELINES
             },
             "per_kind": {
-                str(kind): {"pairs": len(own), **_of_kind(tokens, str(kind), discriminator.threshold)}
+                str(kind): {
+                    "pairs": len(own),
+                    **_of_kind(tokens, str(kind), discriminator.threshold),
+                    "examples": _examples([pair for pair in tokens.pairs if pair.row.kind == kind]),
+                }
                 for kind, own in rows.groupby("kind")
             },
         }
@@ -93,16 +111,47 @@ def _score(discriminator: Discriminator, rows: pd.DataFrame, batch_size: int, dr
         char_to_token_relevance(spans_to_chars(shared_words(criterion, response), len(response)), pair.spans)
         for criterion, response, pair in zip(rows["criterion"], rows["response"], encoded, strict=True)
     ]
+    relevance = discriminator.token_relevance(encoded, batch_size)
+    pairs = [
+        _Pair(row, pair.spans, target, scores)
+        for row, pair, target, scores in zip(rows_of(rows), encoded, targets, relevance, strict=True)
+    ]
     return _Tokens(
         labels=_join(targets),
         scores={
-            "discriminator": _join(discriminator.token_relevance(encoded, batch_size)),
+            "discriminator": _join(relevance),
             "random": draw.random(sum(counts)),
             "keyword": _join(keyword),
         },
         response=np.repeat(rows["response_id"].to_numpy(dtype=object), counts),
         kind=np.repeat(rows["kind"].to_numpy(dtype=object), counts),
+        pairs=pairs,
     )
+
+
+def _examples(pairs: Sequence[_Pair]) -> dict[str, Any]:
+    """The pair the discriminator did best on and the one it did worst on: by average precision, then by cross-entropy.
+    Pairs without a relevant token have no precision and are no examples, unless there are no others."""
+    telling = [pair for pair in pairs if pair.labels.any()] or [pair for pair in pairs if len(pair.labels)]
+    ordered = sorted(telling, key=lambda pair: (auprc(pair.labels, pair.scores) or 0.0, -_cross_entropy(pair)))
+    return {"best": _example(ordered[-1]), "worst": _example(ordered[0])} if ordered else {}
+
+
+def _cross_entropy(pair: _Pair) -> float:
+    chance = np.where(pair.labels > 0, pair.scores, 1 - pair.scores)
+    return float(-np.log(np.clip(chance, 1e-6, 1)).mean())
+
+
+def _example(pair: _Pair) -> dict[str, Any]:
+    return {
+        "criterion": pair.row.criterion,
+        "response": pair.row.response,
+        "verdict": pair.row.verdict,
+        "labels": json.loads(pair.row.spans),
+        "tokens": [list(span) for span in pair.spans],
+        "relevance": [round(float(score), 3) for score in pair.scores],
+        "auprc": auprc(pair.labels, pair.scores),
+    }
 
 
 def _join(parts: list[np.ndarray]) -> np.ndarray:

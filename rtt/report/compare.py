@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rtt import layout
 from rtt.config import Config, to_dict
 from rtt.errors import UserError
 from rtt.provenance import tags
@@ -42,6 +43,9 @@ def log_comparison(config: Config, uri: str, *, scores: Sequence[Path], output: 
             for benchmark, part in rows[rows["step"] == step].groupby("benchmark"):
                 figures = {f"eval/{benchmark}/{name}": value for name, value in accuracies(part).items()}
                 run.log_metrics(figures, int(step))
+        run.log_inputs({"evaluation": data}, {})
+        for path in last_responses(config, str(arm), int(str(seed))):
+            run.log_artifact(path, f"responses/{path.parent.name}")
         run.finish()
     comparison = tracker.open("comparison", "comparison", {**all_tags, "level": "comparison"})
     comparison.log_params(flatten(to_dict(config)))
@@ -51,6 +55,17 @@ def log_comparison(config: Config, uri: str, *, scores: Sequence[Path], output: 
         comparison.log_artifact(output / relative, str(Path(relative).parent))
     comparison.finish()
     return comparison.run_id
+
+
+def last_responses(config: Config, arm: str, seed: int) -> list[Path]:
+    """The responses of an arm's last round on every benchmark, as far as they are there."""
+    last = max(evaluation.number for evaluation in layout.evaluations(config) if evaluation.arm == arm)
+    paths = [
+        Path(evaluation.scores).with_name("responses.parquet")
+        for evaluation in layout.evaluations(config)
+        if (evaluation.arm, evaluation.seed, evaluation.number) == (arm, seed, last)
+    ]
+    return [path for path in paths if path.exists()]
 
 
 def _tables(config: Config, output: Path) -> pd.DataFrame:

@@ -43,6 +43,9 @@ td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 td small { display: block; }
 figure { margin: 1.5rem 0; }
 figure img { display: block; width: 32rem; max-width: 100%; height: auto; background: #fff; border-radius: .25rem; }
+.tokens { background: #fff; color: #1b1b1b; padding: .4rem .7rem; white-space: pre-wrap; line-height: 1.75;
+  unicode-bidi: isolate; }
+.tokens u { text-decoration-thickness: 2px; text-underline-offset: 3px; }
 pre { overflow-x: auto; background: var(--band); padding: .75rem 1rem; font-size: .8125rem; line-height: 1.45; }
 summary { cursor: pointer; color: var(--accent); }
 @media (max-width: 40rem) { h1 { font-size: 1.4rem; } th, td { padding: .3rem .45rem; }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 from rtt.config import BASE
+from rtt.report.examples import examples_section
 from rtt.report.markup import POLICY, STYLE, bullets, note, table_of, td
 from rtt.report.outputs import MAIN, curves_stem, differences_stem
 from rtt.report.page_figures import (
@@ -57,6 +58,7 @@ def write_page(
     figures: Mapping[str, Path],
     configuration: Mapping[str, Any],
     versions: Mapping[str, str],
+    costs: Sequence[str] = (),
 ) -> None:
     """Writes the report beside `destination` and renames; the same input gives the same bytes.
 
@@ -67,6 +69,7 @@ def write_page(
         figures: SVG files to embed, by the names rtt.report.outputs gives them.
         configuration: the resolved configuration; ``headline``, else ``arms``, say which pairs ask the question.
         versions: package or commit by name.
+        costs: the section :func:`rtt.report.costs.costs_section` makes.
 
     Raises:
         UserError: a figure that cannot be read.
@@ -92,6 +95,8 @@ def write_page(
             *efficiency_section(results.efficiency),
             *discriminator_section(results.quality),
             *(embedded(figures["discriminator"], *kinds_described(results.quality)) if results.quality else []),
+            *(examples_section(results.quality) if results.quality else []),
+            *costs,
             *_left_out_section(results),
             *_origin_section(configuration, versions),
             "</main>",

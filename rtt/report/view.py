@@ -21,7 +21,7 @@ from rtt.errors import UserError
 from rtt.relevance.offsets import Span
 from rtt.relevance.rules import LABELLED_KINDS, label
 from rtt.rubrics import Rubric, parse_rubrics
-from rtt.tables import Prompts, Rollouts, read_table, rows_of
+from rtt.tables import Rollouts, read_table, rows_of
 
 ASSETS = Path(__file__).with_name("assets")
 
@@ -215,8 +215,8 @@ def page_of(title: str, body: str, parts: Sequence[str], data: Any, connect: str
     script = "\n".join((ASSETS / f"{part}.js").read_text(encoding="utf-8") for part in parts)
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
-        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'; img-src data:; connect-src {connect}; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'; img-src data:; "
+        f"connect-src {connect}; base-uri 'none'; form-action 'none'"
     )
     return "\n".join(
         [

@@ -9,6 +9,7 @@ from typing import Any
 
 from rtt.config import Config, to_dict
 from rtt.provenance import commit, versions
+from rtt.report.costs import arm_costs, costs_section
 from rtt.report.figures import comparison_bars, difference_plot, discriminator_by_kind, learning_curves
 from rtt.report.outputs import (
     MAIN,
@@ -65,6 +66,7 @@ def write_report(
         figures={stem: output / "figures" / f"{stem}.svg" for stem in figure_stems(config)},
         configuration=to_dict(config),
         versions={**versions(), **commit()},
+        costs=costs_section(config, arm_costs(config)),
     )
 
 

@@ -1,4 +1,4 @@
-"""Pages in a real browser: Debian's chromium, driven by playwright. Skipped, with the reason, where either is absent."""
+"""Pages in a real browser, Debian's chromium, driven by playwright; skipped, with the reason, where one is absent."""
 
 from __future__ import annotations
 

@@ -93,7 +93,30 @@ def test_measures_by_kind(labels):
 def test_what_cannot_be_computed_is_missing_and_not_zero(labels):
     title = measure(labels)["sets"]["unseen_topics"]["per_kind"]["title"]
     expected = {"pairs": 1, "base_rate": 0.0, "auprc": None, "f1": None, "keyword_auprc": None, "random_auprc": None}
+    assert title.pop("examples")["best"]["auprc"] is None
     assert title == expected
+
+
+def test_the_best_and_the_worst_pair_of_a_kind(labels):
+    """By average precision: once "a,b," has its commas first and so precision 1, once b comes before them."""
+    more = pd.concat(
+        [labels, pd.DataFrame([row("e", "comma", "unseen_topics", "No commas.", "b,b", [[1, 2]])])], ignore_index=True
+    )
+    found = evaluate_discriminator(Known({",": 0.9, "b": 0.2}), more, train_seconds=1.0)
+    assert found["sets"]["unseen_topics"]["per_kind"]["comma"]["examples"]["best"]["auprc"] == 1
+    worse = evaluate_discriminator(Known({",": 0.5, "b": 0.9, "a": 0.1}), more, train_seconds=1.0)
+    examples = worse["sets"]["unseen_topics"]["per_kind"]["comma"]["examples"]
+    assert examples["best"] == {
+        "criterion": "No commas.",
+        "response": "a,b,",
+        "verdict": 1.0,
+        "labels": [[1, 2], [3, 4]],
+        "tokens": [[0, 1], [1, 2], [2, 3], [3, 4]],
+        "relevance": [0.1, 0.5, 0.9, 0.5],
+        "auprc": pytest.approx(2 / 3),  # b first, then both commas at once
+    }
+    assert examples["worst"]["response"] == "b,b"
+    assert examples["worst"]["auprc"] == pytest.approx(1 / 3)
 
 
 def test_a_set_without_pairs_is_missing_and_not_zero(labels):
