@@ -260,6 +260,24 @@ def _add_report_steps(step: _Step) -> None:
     _path_argument(sub, "output", "JSON with the run's id")
 
     sub = step(
+        "demo",
+        steps.demo,
+        "Ask base and trained policy in a page on loopback.",
+        "--checkpoint results/policies/rtt_csr/seed_0/round_3/checkpoint",
+        config=False,
+    )
+    _path_argument(sub, "checkpoint", "checkpoint of a round")
+    _path_argument(sub, "policy", "policy folder (default: that of the same results)", required=False)
+    _path_argument(sub, "discriminator", "discriminator folder (default: that of the same results)", required=False)
+    _path_argument(sub, "nltk", "folder of NLTK data (default: that of the same results)", required=False)
+    _path_argument(sub, "config", "configuration that names a language model as judge", required=False)
+    sub.add_argument("--port", type=int, default=8765, help="port on loopback (default: 8765; 0 takes a free one)")
+
+    sub = step("watch", steps.watch, "Watch a study in the terminal.", "--config config/config.yaml")
+    sub.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="how often to look (default: 2)")
+    sub.add_argument("--once", action="store_true", help="show how far it is and stop")
+
+    sub = step(
         "run",
         steps.run,
         "Run the whole workflow and print where its results are.",

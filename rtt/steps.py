@@ -317,6 +317,8 @@ def experiment(arguments: argparse.Namespace) -> None:
     tracker = Tracker(arguments.track, config.tracking.experiment)
     artifacts = arguments.output.parent / "artifacts" if arguments.track.startswith("sqlite:") else None
     identifier = tracker.create_experiment(artifacts)
+    benchmarks = config.evaluation.benchmarks
+    tracker.share_view([*(f"eval/{name}/instruction_strict" for name in benchmarks), "train/reward"])
     _write_json({"uri": arguments.track, "name": tracker.name, "id": identifier}, arguments.output)
     _say(f"experiment {tracker.name} is number {identifier} at {arguments.track}")
 
@@ -537,6 +539,34 @@ def compare(arguments: argparse.Namespace) -> None:
     )
     _write_json({"run": identifier, "uri": arguments.track}, arguments.output)
     _say(f"comparison logged to {arguments.track} as run {identifier}")
+
+
+def demo(arguments: argparse.Namespace) -> None:
+    from rtt.config import FULL
+    from rtt.judging.rules import use_nltk_data
+    from rtt.layout import discriminator
+    from rtt.report.demo import Demo, make_server
+    from rtt.report.view import find_beside
+
+    checkpoint = arguments.checkpoint
+    policy = arguments.policy or find_beside(checkpoint, "models/policy")
+    if policy is None:
+        raise UserError("no models/policy lies in the folders above", where=checkpoint, todo="name it with --policy")
+    nltk = arguments.nltk or find_beside(checkpoint, "models/nltk")
+    if nltk is not None:  # without, the checks that need it say so
+        use_nltk_data(nltk)
+    learned = arguments.discriminator or find_beside(checkpoint, discriminator(".", FULL))
+    shown = Demo(policy, checkpoint, learned, _config(arguments) if arguments.config else None)
+    with make_server(shown, arguments.port) as server:
+        _say(f"http://127.0.0.1:{server.server_address[1]} answers until Ctrl-C")
+        server.serve_forever()
+
+
+def watch(arguments: argparse.Namespace) -> None:
+    from rtt.report.watch import watch
+
+    config = _config(arguments)
+    watch(config, f"{config.tracking.experiment}, {config.results}", arguments.every, arguments.once)
 
 
 def run(arguments: argparse.Namespace) -> None:

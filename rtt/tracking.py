@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,9 @@ _log = logging.getLogger(__name__)
 KEY = "rtt.key"
 """Tag that says which product a run belongs to; the same step done again replaces its run."""
 
+
+SHARED_VIEW = "arms"
+"""Name of the view of all arms: ``…/#/experiments/1/runs?viewStateShareKey=arms``."""
 
 SQLITE = "sqlite:///"
 """What stands before the path in the URI of a SQLite database."""
@@ -235,6 +238,39 @@ class Tracker:
             return self.client.create_experiment(
                 self.name, artifact_location=artifacts.resolve().as_uri() if artifacts else None
             )
+
+    def share_view(self, columns: Sequence[str]) -> None:
+        """Keeps a view of the experiment in MLflow's UI under `SHARED_VIEW`: one row an arm and seed, these metrics as
+        columns. The UI reads it out of a tag of the experiment."""
+        state = {
+            "searchFilter": 'tags.level = "arm"',
+            "orderByKey": "attributes.start_time",
+            "orderByAsc": True,
+            "startTime": "ALL",
+            "lifecycleFilter": "Active",
+            "datasetsFilter": [],
+            "modelVersionFilter": "All Runs",
+            "selectedColumns": [f"metrics.`{name}`" for name in columns],
+            "columnOrder": [],
+            "columnWidths": {},
+            "runsExpanded": {},
+            "runsPinned": [],
+            "runsHidden": [],
+            "runsVisibilityMap": {},
+            "runsHiddenMode": "FIRST_20_RUNS",
+            "viewMaximized": False,
+            "runListHidden": False,
+            "isAccordionReordered": False,
+            "useGroupedValuesInCharts": True,
+            "hideEmptyCharts": True,
+            "groupBy": None,
+            "groupsExpanded": {},
+            "autoRefreshEnabled": True,
+            "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+        }
+        experiment = self.create_experiment()
+        with self._answering():
+            self.client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{SHARED_VIEW}", json.dumps(state))
 
     def _find(self, key: str) -> list[Any]:
         experiment = self.create_experiment()

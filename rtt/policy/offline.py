@@ -10,6 +10,7 @@ budget would be given an end it never had.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -320,6 +321,7 @@ def common_settings(config: Config, arm: Arm, seed: int, work: Path) -> dict[str
         "save_strategy": "no",  # the callback says when
         "save_total_limit": 2,
         "report_to": "none",
+        "disable_tqdm": not sys.stderr.isatty(),
         "dataloader_pin_memory": False,
         "dataloader_num_workers": 0,
         "remove_unused_columns": False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -54,6 +55,7 @@ def grpo_settings(policy: Policy, arm: Arm, seed: int, work: Path) -> GRPOConfig
         save_strategy="no",  # the callback says when
         save_total_limit=2,
         report_to="none",
+        disable_tqdm=not sys.stderr.isatty(),
         dataloader_pin_memory=False,
         dataloader_num_workers=0,
         remove_unused_columns=False,

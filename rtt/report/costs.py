@@ -19,7 +19,7 @@ from rtt.policy.rollouts import read_metrics
 from rtt.report.markup import note, table_of, td
 from rtt.report.render import DASH
 from rtt.tables import rows_of
-from rtt.tracking import SQLITE
+from rtt.tracking import SHARED_VIEW, SQLITE
 
 UI = "http://127.0.0.1:5000"
 """Where `make ui` serves MLflow."""
@@ -96,7 +96,7 @@ def costs_section(config: Config, costs: pd.DataFrame) -> list[str]:
             row.arm,
             td(row.seeds),
             td(_number(row.steps)),
-            td(_number(row.seconds / 60, 1)),
+            td(_number(row.seconds / 60, 1 if row.seconds >= 60 else 2)),
             td(_number(row.seconds / row.steps, 2)),
             td(_number(row.credit_seconds, 3)),
             td(_number(row.tokens)),
@@ -142,6 +142,9 @@ def _links(config: Config, arms: Sequence[str]) -> list[str]:
     if not items:
         return []
     served = "" if config.tracking.uri else " The links to runs work while <code>make ui</code> serves MLflow."
+    if experiment:
+        address = f"{escape(experiment)}/runs?viewStateShareKey={SHARED_VIEW}"
+        items.insert(0, f'<li><a href="{address}">all arms side by side</a></li>')
     return [f"<p>Each arm in MLflow, and where its credit went in the last round.{served}</p>", "<ul>", *items, "</ul>"]
 
 

@@ -17,6 +17,7 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 62rem; background: var(--paper); color: var(--ink);
   font: 1rem/1.55 system-ui, sans-serif; overflow-wrap: break-word; }
+a { color: var(--accent); }
 nav ul { padding-left: 1.2rem; }
 h3 { font-size: 1.05rem; margin: 1.75rem 0 .25rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .5rem; }
