@@ -4,6 +4,9 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
+
+report: "workflow/report/workflow.rst"
+
 if "sources" not in config and "base" not in config:
 
     configfile: "config/config.yaml"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,6 +44,13 @@ def make_parser() -> argparse.ArgumentParser:
     for add in (_add_data_steps, _add_label_steps, _add_policy_steps, _add_report_steps):
         add(step)
     return parser
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parses a command line; `rtt evaluate score` is a step of its own."""
+    if list(argv[:2]) == ["evaluate", "score"]:
+        argv = argv[1:]
+    return make_parser().parse_args(argv)
 
 
 def _add_data_steps(step: _Step) -> None:
@@ -207,6 +214,24 @@ def _add_policy_steps(step: _Step) -> None:
     _path_argument(sub, "nltk", "folder of NLTK data")
     _path_argument(sub, "output", "Parquet table of scores")
     _path_argument(sub, "responses", "Parquet table of responses")
+
+    sub = step(
+        "score",
+        steps.score,
+        "Score answers from anywhere on a benchmark; `rtt evaluate score` is the same.",
+        "--benchmark ifeval --prompts input_data.jsonl --responses answers.jsonl --output verdicts.jsonl",
+        config=False,
+    )
+    sub.add_argument("--benchmark", required=True, choices=["ifeval", "ifbench"], help="whose protocol and checkers")
+    _path_argument(sub, "responses", "JSONL, JSON or Parquet with prompt and response, one answer a prompt")
+    _path_argument(
+        sub,
+        "prompts",
+        "the benchmark's JSONL, or the table `rtt benchmark` wrote (default: that of the last `make run`)",
+        required=False,
+    )
+    _path_argument(sub, "nltk", "folder of NLTK data (default: results/models/nltk)", required=False)
+    _path_argument(sub, "output", "one row an instruction: .jsonl, .csv or .parquet")
 
 
 def _add_report_steps(step: _Step) -> None:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from rtt.arguments import make_parser
+from rtt.arguments import parse
 from rtt.errors import UserError
 
 
@@ -24,7 +24,7 @@ def _no_space(error: BaseException) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one step; exits with 1 and one message on the user's mistake."""
-    arguments = make_parser().parse_args(argv)
+    arguments = parse(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -12,6 +12,9 @@ COSTS = "costs.jsonl"
 """What each step of a round took. A clock decides it, so nothing a result depends on reads it, and no rule or stage has
 it as its output."""
 
+DISCRIMINATOR_COSTS = "costs.json"
+"""The seconds a discriminator's training took, beside its figures."""
+
 VIEW = "view.html"
 """The token view of a round's rollouts."""
 

@@ -163,12 +163,15 @@ def _no_space(place: Path) -> UserError:
 def _download_wheel(requirement: str, work: Path, cache: Path | None) -> Path:
     """The one wheel of ``name==version``, downloaded by a pip of its own so that the user's configuration applies."""
     place = work / "wheel"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+    watched = sys.stderr.isatty()  # then pip's bar is shown, which it draws on its output
+    command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-input"]
+    command += [] if watched else ["--quiet"]
     command += ["--no-deps", "--only-binary=:all:", "--dest", str(place)]
     command += ["--cache-dir", str(cache)] if cache else []
     # pip downloads into TMPDIR first; a small /tmp should not stop a large wheel.
     environment = {**os.environ, "TMPDIR": str(work)}
-    done = subprocess.run([*command, requirement], capture_output=True, text=True, env=environment)
+    shown = sys.stderr if watched else subprocess.DEVNULL
+    done = subprocess.run([*command, requirement], stdout=shown, stderr=subprocess.PIPE, text=True, env=environment)
     if done.returncode:
         if os.strerror(errno.ENOSPC) in done.stderr:
             raise _no_space(work.parent)

@@ -253,6 +253,7 @@ def labels(arguments: argparse.Namespace) -> None:
 
 def discriminator(arguments: argparse.Namespace) -> None:
     from rtt.config import FULL, to_dict
+    from rtt.layout import DISCRIMINATOR_COSTS
     from rtt.policy.checkpoints import seal
     from rtt.relevance.discriminator import Discriminator
     from rtt.relevance.quality import evaluate_discriminator
@@ -269,9 +270,10 @@ def discriminator(arguments: argparse.Namespace) -> None:
     training = train_discriminator(table, arguments.backbone, known[name], arguments.output)
     seconds = training["train_seconds"]
     seal(arguments.output)
-    quality = evaluate_discriminator(Discriminator.load(arguments.output), table, train_seconds=seconds)
+    quality = evaluate_discriminator(Discriminator.load(arguments.output), table)
     quality["variant"] = name
     _write_json(quality, arguments.metrics)
+    _write_json({"train_seconds": seconds}, arguments.metrics.with_name(DISCRIMINATOR_COSTS))
     _copy_config(config, arguments.metrics)
     key = f"discriminator/{name}"
     run = _open_run(arguments, config, key, f"discriminator {name}", arguments.labels)
@@ -473,6 +475,41 @@ def evaluate(arguments: argparse.Namespace) -> None:
         f"{arguments.arm} step {arguments.step} on {name}: instruction accuracy {scores['strict'].mean():.3f} strict, "
         f"{scores['loose'].mean():.3f} loose, {len(chosen)} prompts; scores at {arguments.output}"
     )
+
+
+def score(arguments: argparse.Namespace) -> None:
+    from rtt.evaluation.answers import read_answers, read_benchmark, score_answers, write_scores
+    from rtt.judging.rules import use_nltk_data
+    from rtt.report.tables import main_table
+
+    name = arguments.benchmark
+    prompts = arguments.prompts or _first_there(
+        [Path(f"results/data/benchmarks/{name}.parquet")], f"the prompts of {name}", "--prompts"
+    )
+    use_nltk_data(arguments.nltk or _first_there([Path("results/models/nltk")], "NLTK's data", "--nltk"))
+    table, left_out = read_benchmark(prompts, name)
+    answers = read_answers(arguments.responses, table, len(left_out))
+    scores = score_answers(table, answers)
+    write_scores(scores, arguments.output)
+    empty = sum(not text.strip() for text in answers.values())
+    _say(
+        f"{name}: {len(table)} prompts, {len(scores)} instructions, {empty} empty answers; 95 % bootstrap over prompts"
+    )
+    rows = scores.assign(arm="answers", seed=0, step=0, benchmark=name, tokens=0, truncated=False)
+    rows = rows.rename(columns={"key": "prompt_id", "instruction": "rubric_id"})
+    for row in main_table(rows).itertuples():
+        if row.metric.startswith(("prompt", "instruction")):
+            _say(f"  {row.metric:18} {row.value:.4f} [{row.low:.4f}, {row.high:.4f}]")
+    if left_out:
+        _say(f"not scored, for want of NLTK's tagger: {', '.join(left_out)}")
+    _say(f"each instruction's verdicts are at {arguments.output}")
+
+
+def _first_there(paths: Sequence[Path], what: str, flag: str) -> Path:
+    for path in paths:
+        if path.exists():
+            return path
+    raise UserError(f"{what} are not there", where=paths[0], todo=f"name them with {flag}, or run the workflow first")
 
 
 def report(arguments: argparse.Namespace) -> None:

@@ -77,7 +77,9 @@ def summary(config: Config, seconds: float) -> str:
         quality = json.loads(quality_file.read_text())
         figures = {name: one["auprc"] for name, one in quality["sets"].items()}
         sets = ", ".join(f"{name} {'none' if value is None else f'{value:.3f}'}" for name, value in figures.items())
-        lines.append(f"discriminator, AUPRC: {sets}; trained in {quality['train_seconds']:.0f} s")
+        costs = quality_file.with_name(layout.DISCRIMINATOR_COSTS)
+        took = f"; trained in {json.loads(costs.read_text())['train_seconds']:.0f} s" if costs.exists() else ""
+        lines.append(f"discriminator, AUPRC: {sets}{took}")
     lines += [f"{name + ':':8} {place}" for name, place in places.items()]
     lines.append(f"done in {seconds / 60:.1f} minutes")
     return "\n".join(lines)

@@ -117,8 +117,10 @@ def test_summary_gives_the_discriminators_figures_and_none_for_a_missing_one(con
     assert "discriminator" not in summary(load_config(config), 60)
     figures = Path(layout.discriminator_metrics("made", FULL))
     figures.parent.mkdir(parents=True)
-    quality = {"sets": {"unseen_topics": {"auprc": 0.7512}, "unseen_kinds": {"auprc": None}}, "train_seconds": 42.4}
+    quality = {"sets": {"unseen_topics": {"auprc": 0.7512}, "unseen_kinds": {"auprc": None}}}
     figures.write_text(json.dumps(quality))
+    assert "trained in" not in summary(load_config(config), 90)
+    figures.with_name("costs.json").write_text(json.dumps({"train_seconds": 42.4}))
     text = summary(load_config(config), 90)
     assert "discriminator, AUPRC: unseen_topics 0.751, unseen_kinds none; trained in 42 s" in text
     assert text.endswith("done in 1.5 minutes")

@@ -50,7 +50,6 @@ def evaluate_discriminator(
     discriminator: Discriminator,
     labels: pd.DataFrame,
     *,
-    train_seconds: float,
     batch_size: int = 32,
     draws: int = 200,
     seed: int = 0,
@@ -59,13 +58,12 @@ def evaluate_discriminator(
 
     Args:
         labels: rows of rtt.tables.Labels.
-        train_seconds: what training took, passed on.
         batch_size: pairs in one forward pass.
         draws: bootstrap draws, of responses, behind the 95 % interval of AUPRC.
         seed: of the bootstrap and of the random baseline.
 
     Returns:
-        ``threshold``, ``train_seconds`` and ``sets``; per set ``pairs``, ``tokens``, ``base_rate``, ``auprc`` with
+        ``threshold`` and ``sets``; per set ``pairs``, ``tokens``, ``base_rate``, ``auprc`` with
         ``auprc_low`` and ``auprc_high``, ``f1``, ``precision`` and ``recall`` at the threshold, ``ece`` (expected
         calibration error), ``baselines`` (``random``: uniform scores; ``keyword``: tokens of words that the criterion
         has too; each with ``auprc`` and ``f1`` at 0.5) and ``per_kind``.
@@ -101,7 +99,7 @@ def evaluate_discriminator(
                 for kind, own in rows.groupby("kind")
             },
         }
-    return {"threshold": discriminator.threshold, "train_seconds": train_seconds, "sets": sets}
+    return {"threshold": discriminator.threshold, "sets": sets}
 
 
 def _score(discriminator: Discriminator, rows: pd.DataFrame, batch_size: int, draw: np.random.Generator) -> _Tokens:

@@ -86,7 +86,7 @@ def table_of(
             others are ``td`` elements.
     """
     lines = [
-        f'<div class="scroll" role="region" aria-labelledby="{name}" tabindex="0">',
+        f'<div class="scroll" role="group" aria-labelledby="{name}" tabindex="0">',
         "<table>",
         f'<caption id="{name}">{escape(caption)}</caption>',
         "<thead><tr>" + "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header) + "</tr></thead>",

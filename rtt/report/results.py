@@ -13,6 +13,7 @@ import pandas as pd
 
 from rtt.config import BASE, FULL, Config
 from rtt.errors import UserError
+from rtt.layout import DISCRIMINATOR_COSTS
 from rtt.report.efficiency import efficiency_tables
 from rtt.report.outputs import draws_kinds, tables_of
 from rtt.report.reference import References, with_references
@@ -87,7 +88,14 @@ def read_discriminators(paths: Mapping[str, Path], config: Config) -> dict[str, 
     for name, path in paths.items():
         if name not in known:
             raise UserError(f"no discriminator is called {name!r}", where=path, todo=f"choose from {', '.join(known)}")
-    return {name: _read_json(path, f"the figures of the discriminator {name}") for name, path in paths.items()}
+    return {name: _read_quality(path, name) for name, path in paths.items()}
+
+
+def _read_quality(path: Path, name: str) -> dict[str, Any]:
+    """A discriminator's figures, with the seconds it took where they are recorded."""
+    quality = _read_json(path, f"the figures of the discriminator {name}")
+    costs = path.with_name(DISCRIMINATOR_COSTS)
+    return {**quality, **_read_json(costs, "what the training took")} if costs.exists() else quality
 
 
 def _auprc(config: Config, arm: str, qualities: Mapping[str, Any]) -> float:

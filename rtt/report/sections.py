@@ -157,7 +157,8 @@ def discriminator_section(discriminator: Mapping[str, Any] | None) -> list[str]:
     if not discriminator:
         return [*lines, "<p>There are no figures of a discriminator.</p>", "</section>"]
     sets = discriminator["sets"]
-    minutes = discriminator["train_seconds"] / 60
+    seconds = discriminator.get("train_seconds")
+    took = "" if seconds is None else f"Trained in {seconds / 60:.1f} minutes. "
     summary, kinds = [], []
     for name, found in sets.items():
         ends = (found.get("auprc_low"), found.get("auprc_high"))
@@ -186,7 +187,7 @@ def discriminator_section(discriminator: Mapping[str, Any] | None) -> list[str]:
     header = ["Set", "Pairs", "Tokens", *auprc, "F1", "Precision", "Recall", "Calibration error", "Relevant tokens"]
     return [
         *lines,
-        f"<p>Trained in {minutes:.1f} minutes. Tokens count as relevant from {discriminator['threshold']:.2f}.</p>",
+        f"<p>{took}Tokens count as relevant from {discriminator['threshold']:.2f}.</p>",
         table_of("sets", "Unseen topics and kinds", header, [("", summary)]),
         table_of("kinds", "By kind of rubric", ["Kind", "Pairs", *auprc, "Relevant tokens"], kinds),
         note(

@@ -60,15 +60,13 @@ def labels():
 
 
 def measure(labels, scores=None, **changes):
-    return evaluate_discriminator(
-        Known(scores or {",": 0.9, "c": 0.8, "a": 0.7}), labels, train_seconds=12.5, **changes
-    )
+    return evaluate_discriminator(Known(scores or {",": 0.9, "c": 0.8, "a": 0.7}), labels, **changes)
 
 
 def test_measures_of_a_set_are_over_all_its_tokens(labels):
     result = measure(labels)
     topics = result["sets"]["unseen_topics"]
-    assert (result["threshold"], result["train_seconds"]) == (0.5, 12.5)
+    assert result["threshold"] == 0.5
     assert (topics["pairs"], topics["tokens"]) == (4, 15)
     assert topics["base_rate"] == pytest.approx(5 / 15)
     # From 0.5 on: two commas, the c, and four a of which the one in "cat" is labelled.
@@ -102,9 +100,9 @@ def test_the_best_and_the_worst_pair_of_a_kind(labels):
     more = pd.concat(
         [labels, pd.DataFrame([row("e", "comma", "unseen_topics", "No commas.", "b,b", [[1, 2]])])], ignore_index=True
     )
-    found = evaluate_discriminator(Known({",": 0.9, "b": 0.2}), more, train_seconds=1.0)
+    found = evaluate_discriminator(Known({",": 0.9, "b": 0.2}), more)
     assert found["sets"]["unseen_topics"]["per_kind"]["comma"]["examples"]["best"]["auprc"] == 1
-    worse = evaluate_discriminator(Known({",": 0.5, "b": 0.9, "a": 0.1}), more, train_seconds=1.0)
+    worse = evaluate_discriminator(Known({",": 0.5, "b": 0.9, "a": 0.1}), more)
     examples = worse["sets"]["unseen_topics"]["per_kind"]["comma"]["examples"]
     assert examples["best"] == {
         "criterion": "No commas.",

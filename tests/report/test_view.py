@@ -1,4 +1,4 @@
-"""What the token view is made from; tests/browser opens it."""
+"""What the token view is made from; tests/report/browser opens it."""
 
 from __future__ import annotations
 

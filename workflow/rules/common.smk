@@ -79,6 +79,21 @@ def discriminator_of(wildcards):
     return layout.discriminator(RESULTS, credit.discriminator) if learned else []
 
 
+def in_report(path):
+    """A product of the report step, marked for `snakemake --report` where people look at it there."""
+    place = f"{RESULTS}/{path}"
+    folder, _, name = path.partition("/")
+    stem, _, suffix = name.partition(".")
+    if (folder, suffix) not in [("figures", "svg"), ("tables", "csv"), ("report", "html")]:
+        return place
+    return report(
+        place,
+        category=folder.capitalize(),
+        labels={"name": stem.replace("_", " ")},
+        caption=f"../report/{folder}.rst",
+    )
+
+
 def option(flag, value):
     """A command line's option, or nothing when it has no value."""
     return f"--{flag} {value}" if value else ""

@@ -8,7 +8,7 @@ rule write_report:
         left_out=left_out(),
         references="config/reference_results.yaml",
     output:
-        [f"{RESULTS}/{path}" for path in report_outputs(SETTINGS)],
+        [in_report(path) for path in report_outputs(SETTINGS)],
     log:
         f"{RESULTS}/logs/write_report.log",
     threads: 1

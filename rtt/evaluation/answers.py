@@ -1,0 +1,134 @@
+"""Answers from anywhere, scored on a benchmark in IFEval's format: matched to its prompts by their text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+from tqdm import tqdm
+
+from rtt.data.benchmarks import load_benchmark, split_scorable
+from rtt.data.files import read_records
+from rtt.errors import UserError
+from rtt.judging.rules import check, has_tagger, require_arguments
+from rtt.rubrics import parse_rubrics
+from rtt.tables import Prompts, read_table, rows_of
+
+COLUMNS = ("key", "instruction", "instruction_id", "strict", "loose")
+WRITERS = (".jsonl", ".csv", ".parquet")
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="ignore")  # published files differ in what else they carry
+
+    prompt: str
+    response: str
+
+
+def read_benchmark(path: Path, name: str) -> tuple[pd.DataFrame, list[str]]:
+    """The prompts of a benchmark that can be scored, and the ids of those that cannot.
+
+    Args:
+        path: the benchmark's JSONL, or the table `rtt benchmark` wrote.
+        name: of the benchmark.
+
+    Raises:
+        UserError: a malformed file, an unknown instruction, or arguments its checker refuses, naming the row.
+    """
+    if path.suffix == ".parquet":
+        table = read_table(path, Prompts)
+        table = table[table["split"] == name]
+        if table.empty:
+            raise UserError(f"the table has no prompt of {name}", where=path, todo="give that benchmark's prompts")
+    else:
+        table = load_benchmark(path, name)
+    scorable, left_out = split_scorable(table, has_tagger())
+    for row in rows_of(scorable):
+        for rubric in parse_rubrics(row.rubrics):
+            try:
+                require_arguments(rubric.kind, rubric.kwargs, row.prompt)
+            except UserError as error:
+                raise UserError(error.what, where=f"{path}, prompt {row.prompt_id}", todo=error.todo) from None
+    return scorable, left_out
+
+
+def read_answers(path: Path, prompts: pd.DataFrame, left_out: int = 0) -> dict[str, str]:
+    """The response to each prompt, by prompt id.
+
+    Args:
+        path: JSONL, JSON or Parquet with `prompt` and `response`.
+        prompts: the benchmark's.
+        left_out: prompts of the benchmark that are not scored; as many answers may belong to no prompt.
+
+    Raises:
+        UserError: naming the line: a missing field, a prompt answered twice or not of the benchmark; or prompts without
+            an answer, of which there is never half a score.
+    """
+    ids = dict(zip(prompts["prompt"], prompts["prompt_id"], strict=True))
+    found: dict[str, str] = {}
+    strangers = []
+    for place, value in read_records(path):
+        if isinstance(value, UserError):
+            raise value
+        try:
+            answer = _Answer.model_validate(value)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            field = ".".join(map(str, fault["loc"])) or "the row"
+            raise UserError(
+                f"{field}: {fault['msg']}", where=place, todo="give an object with the texts prompt and response"
+            ) from None
+        identifier = ids.get(answer.prompt)
+        if identifier is None:
+            strangers.append(place)
+        elif identifier in found:
+            raise UserError(f"{identifier} is answered a second time", where=place, todo="give one answer a prompt")
+        else:
+            found[identifier] = answer.response
+    if len(strangers) > left_out:
+        raise UserError(
+            f"{len(strangers)} answers are to no prompt of the benchmark",
+            where=strangers[0],
+            todo="leave them out; a prompt has to be the benchmark's to the letter",
+        )
+    lacking = [identifier for identifier in ids.values() if identifier not in found]
+    if lacking:
+        raise UserError(
+            f"{len(lacking)} of {len(ids)} prompts have no answer, such as {lacking[0]}",
+            where=path,
+            todo="answer every prompt; an empty answer counts as a failure, a missing one as nothing",
+        )
+    return found
+
+
+def score_answers(prompts: pd.DataFrame, answers: dict[str, str]) -> pd.DataFrame:
+    """One row an instruction, with `COLUMNS`: key of the prompt, place and id of the instruction,
+    and the strict and the loose verdict. An empty answer fails all of its instructions."""
+    rows = []
+    for row in tqdm(list(rows_of(prompts)), desc="scoring", unit="prompt", disable=None):
+        for place, rubric in enumerate(parse_rubrics(row.rubrics)):
+            verdicts = check(rubric.kind, rubric.kwargs, answers[row.prompt_id], row.prompt)
+            rows.append((row.prompt_id.partition("/")[2], place, rubric.kind, *verdicts))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def write_scores(scores: pd.DataFrame, path: Path) -> None:
+    """Writes beside `path` and renames, in the form its suffix names. Raises UserError for another one."""
+    if path.suffix not in WRITERS:
+        raise UserError(
+            f"no form goes with {path.suffix or 'a name without a suffix'}",
+            where=path,
+            todo=f"name a file that ends with {', '.join(WRITERS)}",
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    if path.suffix == ".parquet":
+        scores.to_parquet(partial, index=False)
+    elif path.suffix == ".csv":
+        scores.to_csv(partial, index=False)
+    else:
+        lines = [json.dumps(row, ensure_ascii=False) for row in scores.to_dict("records")]
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    partial.replace(path)
