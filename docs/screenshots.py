@@ -62,12 +62,11 @@ def mlflow_pictures(page: Page, address: str, results: Path, output: Path) -> No
         page.get_by_text("rtt_csr seed 0").first.wait_for(timeout=SLOW)
         _close_assistant(page)
         if mode == "CHART":
-            page.get_by_placeholder("Search metric charts").fill("instruction_strict|train/reward$")
+            page.get_by_placeholder("Search metric charts").fill("validation/instruction_strict|train/reward$")
         page.wait_for_timeout(4000)
         page.screenshot(path=output / f"{name}.png")
     page.get_by_text("rtt_csr seed 0").first.click()
-    page.get_by_text("Datasets used").first.wait_for(timeout=SLOW)
-    page.wait_for_timeout(2000)
+    page.wait_for_timeout(6000)
     page.screenshot(path=output / "mlflow_run.png")
 
 

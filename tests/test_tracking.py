@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -265,3 +266,11 @@ def test_the_load_of_the_system_is_recorded_while_a_run_lasts(tracker, database,
     assert history(tracker, run.run_id, "system/cpu_utilization_percentage")
     assert run.monitor is None
     assert not [thread.name for thread in threading.enumerate() if "SystemMetrics" in thread.name]
+
+
+def test_the_shared_view_names_its_columns(tracker):
+    tracker.share_view(["eval/ifbench/prompt_strict", "train/reward"])
+    experiment = tracker.client.get_experiment(tracker.create_experiment())
+    view = json.loads(experiment.tags["mlflow.sharedViewState.arms"])
+    assert view["selectedColumns"] == ["metrics.`eval/ifbench/prompt_strict`", "metrics.`train/reward`"]
+    assert view["searchFilter"] == 'tags.level = "arm"'
