@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -642,8 +641,7 @@ def test_error_of_our_own_is_not_taken_for_a_mistake():
     def broken(arguments: argparse.Namespace) -> None:
         raise RuntimeError("a bug")
 
-    parser = SimpleNamespace(parse_args=lambda argv: argparse.Namespace(command="prompts", handler=broken))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "make_parser", lambda: parser)
+        patch.setattr(cli, "parse", lambda argv: argparse.Namespace(command="prompts", handler=broken))
         with pytest.raises(RuntimeError, match="a bug"):
             cli.main([])

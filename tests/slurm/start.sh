@@ -19,7 +19,7 @@ chmod 600 "$folder/munge.key"
 sed -e "s|@FOLDER@|$folder|g" -e "s|@HOST@|$host|g" -e "s|@CPUS@|$(nproc)|g" \
   -e "s|@MEMORY@|$(awk '/MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)|g" \
   "$(dirname "$0")/slurm.conf" > "$folder/slurm.conf"
-printf 'CgroupPlugin=disabled\n' > "$folder/cgroup.conf"
+printf 'CgroupPlugin=autodetect\n' > "$folder/cgroup.conf"
 export SLURM_CONF="$folder/slurm.conf"
 munged --force --key-file="$folder/munge.key" --socket="$folder/run/munge.socket" --pid-file="$folder/munged.pid" \
   --log-file="$folder/munged.log" --seed-file="$folder/munge.seed"

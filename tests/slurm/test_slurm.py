@@ -50,7 +50,7 @@ def clone(tmp_path) -> Path:
     values["sources"] |= {"policy": {"uri": "tiny:"}, "benchmarks": {}}
     values["arms"] = {"rl_csr": values["arms"]["rl_csr"]}
     values["policy"] |= {"rounds": 2, "diagnostics_every": 0}
-    values["evaluation"]["benchmarks"] = {"validation": {"limit": 8, "max_tokens": 8}}
+    values["evaluation"]["benchmarks"] = {"validation": {"limit": 8, "max_tokens": 8, "each_round": True}}
     values.pop("tables", None)
     values.pop("headline", None)
     (folder / "config" / "smoke.yaml").write_text(yaml.safe_dump(values))
