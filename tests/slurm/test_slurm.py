@@ -22,6 +22,8 @@ def _lacking() -> str:
     for program in ("slurmctld", "slurmd", "munged"):
         if shutil.which(program) is None:
             return f"{program} is not installed (Debian's slurm-wlm and munge)"
+    if Path("/etc/slurm/slurm.conf").exists():
+        return "this machine has a Slurm of its own"
     if os.geteuid() != 0:
         return "a Slurm of one's own needs root"
     if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
@@ -34,10 +36,10 @@ pytestmark = [pytest.mark.cluster, pytest.mark.skipif(bool(_lacking()), reason=_
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory) -> Iterator[dict[str, str]]:
-    """The environment in which Slurm's commands reach a cluster of one node."""
+    """A cluster of one node, and the environment for its commands."""
     folder = tmp_path_factory.mktemp("slurm")
     subprocess.run([START, folder], check=True)
-    yield {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PYTHONHASHSEED": "0"}
+    yield {**os.environ, "PYTHONHASHSEED": "0"}
     subprocess.run([START, "--stop", folder], check=False)
 
 
@@ -58,7 +60,8 @@ def clone(tmp_path) -> Path:
 
 
 def start(clone: Path, slurm: dict[str, str], *more: str) -> subprocess.Popen[str]:
-    command = ["snakemake", "--cores", "all", "--profile", "slurm", "--configfile", "config/smoke.yaml", *more]
+    command = ["snakemake", "--cores", "all", "--profile", "slurm", "--configfile", "config/smoke.yaml"]
+    command += ["--slurm-init-seconds-before-status-checks", "2", *more]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, cwd=clone, env=slurm, **options)
 

@@ -8,7 +8,7 @@ rule fetch_prompts:
         f"{RESULTS}/logs/fetch_prompts.log",
     threads: 1
     resources:
-        mem_mb=500,
+        mem_mb=1500,
     params:
         config=CONFIG,
         source=section("sources")["sources"]["prompts"],
@@ -27,7 +27,7 @@ rule make_prompts:
         f"{RESULTS}/logs/make_prompts.log",
     threads: 1
     resources:
-        mem_mb=500,
+        mem_mb=1500,
     params:
         config=CONFIG,
         settings=section("prompts"),
@@ -45,7 +45,7 @@ rule fetch_benchmark:
         f"{RESULTS}/logs/fetch_benchmark/{{source}}.log",
     threads: 1
     resources:
-        mem_mb=500,
+        mem_mb=1500,
     params:
         config=CONFIG,
         source=lambda wildcards: section("sources")["sources"]["benchmarks"][wildcards.source],
@@ -66,7 +66,7 @@ rule read_benchmark:
         f"{RESULTS}/logs/read_benchmark/{{source}}.log",
     threads: 1
     resources:
-        mem_mb=500,
+        mem_mb=1500,
     message:
         "Reading the benchmark {wildcards.source}"
     shell:

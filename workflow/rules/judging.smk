@@ -43,7 +43,7 @@ rule judge_responses:
     priority: 50
     threads: SETTINGS.discriminator.threads
     resources:
-        mem_mb=1000,
+        mem_mb=2000,
     params:
         config=CONFIG,
         settings=section("judge"),
@@ -97,7 +97,7 @@ rule judge_candidates:
     priority: 40
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=2000,
     params:
         config=CONFIG,
         settings=section("judge"),

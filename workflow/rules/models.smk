@@ -25,7 +25,7 @@ rule fetch_nltk:
         f"{RESULTS}/logs/fetch_nltk.log",
     threads: 1
     resources:
-        mem_mb=500,
+        mem_mb=1500,
     params:
         config=CONFIG,
         source=section("sources")["sources"]["nltk"],

@@ -14,7 +14,7 @@ rule label_relevance:
     priority: 50
     threads: SETTINGS.discriminator.threads
     resources:
-        mem_mb=1000,
+        mem_mb=2000,
     params:
         config=CONFIG,
         settings=section("labels", "judge"),

@@ -13,7 +13,7 @@ rule write_report:
         f"{RESULTS}/logs/write_report.log",
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=2000,
     params:
         config=CONFIG,
         results=RESULTS,
@@ -49,7 +49,7 @@ rule log_comparison:
         f"{RESULTS}/logs/log_comparison.log",
     threads: 1
     resources:
-        mem_mb=500,
+        mem_mb=1500,
     params:
         config=CONFIG,
         track=TRACK,
