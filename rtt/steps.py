@@ -481,6 +481,7 @@ def score(arguments: argparse.Namespace) -> None:
     from rtt.evaluation.answers import read_answers, read_benchmark, score_answers, write_scores
     from rtt.judging.rules import use_nltk_data
     from rtt.report.tables import main_table
+    from rtt.tables import rows_of
 
     name = arguments.benchmark
     prompts = arguments.prompts or _first_there(
@@ -497,7 +498,7 @@ def score(arguments: argparse.Namespace) -> None:
     )
     rows = scores.assign(arm="answers", seed=0, step=0, benchmark=name, tokens=0, truncated=False)
     rows = rows.rename(columns={"key": "prompt_id", "instruction": "rubric_id"})
-    for row in main_table(rows).itertuples():
+    for row in rows_of(main_table(rows)):
         if row.metric.startswith(("prompt", "instruction")):
             _say(f"  {row.metric:18} {row.value:.4f} [{row.low:.4f}, {row.high:.4f}]")
     if left_out:
