@@ -7,6 +7,7 @@ min_version("9.0")
 
 report: "workflow/report/workflow.rst"
 
+
 if "sources" not in config and "base" not in config:
 
     configfile: "config/config.yaml"
