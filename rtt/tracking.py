@@ -171,8 +171,12 @@ class Both:
             one.log_metrics(values, step)
 
     def finish(self, status: str = "FINISHED") -> None:
-        for one in (self.run, self.above):
-            one.finish(status)
+        """Ends the run. The run above goes on, unless this one failed."""
+        self.run.finish(status)
+        if status == "FINISHED":
+            self.above.log_metrics({}, 0)  # sends what waits
+        else:
+            self.above.finish(status)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

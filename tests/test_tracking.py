@@ -248,11 +248,19 @@ def test_figures_go_to_the_run_above_too(tracker):
     both.log_metrics({"train/loss": 0.5}, 3)
     both.log_params({"seed": 1})
     both.finish()
-    for run in (above, below):
+    for run, status in ((above, "RUNNING"), (below, "FINISHED")):
         assert history(tracker, run.run_id, "train/loss") == [(3, 0.5)]
-        assert tracker.client.get_run(run.run_id).info.status == "FINISHED"
+        assert tracker.client.get_run(run.run_id).info.status == status
     assert tracker.client.get_run(below.run_id).data.params == {"seed": "1"}
     assert tracker.client.get_run(above.run_id).data.params == {}
+
+
+def test_a_failure_is_the_run_aboves_too(tracker):
+    above, below = tracker.open("arm", "arm", {}), tracker.open("arm/round_1", "round", {})
+    unanswered(above, lambda: above.log_metrics({"train/loss": 0.5}, 1))
+    Both(below, above).finish("FAILED")
+    assert [tracker.client.get_run(run.run_id).info.status for run in (above, below)] == ["FAILED", "FAILED"]
+    assert history(tracker, above.run_id, "train/loss") == [(1, 0.5)]
 
 
 def test_the_load_of_the_system_is_recorded_while_a_run_lasts(tracker, database, monkeypatch):
