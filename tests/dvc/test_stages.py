@@ -99,7 +99,7 @@ def test_a_second_clone_comes_to_the_same_hashes(study, tmp_path):
 
 
 def test_an_experiment_with_another_weight(study):
-    said = call(study, "dvc", "exp", "run", "-S", "arms.rtt_csr.credit.weight=0.5")
+    said = call(study, "dvc", "exp", "run", "-S", "arms.rtt_csr.credit.weight=0.75")
     assert ran(said) == ["policies", "evaluation", "tables"]
     call(study, "git", "checkout", "-q", ".")
     call(study, "dvc", "checkout")
