@@ -30,7 +30,7 @@ VARIANTS = {"one_pass_each": ("rl_csr", False), "shared": ("rl_csr", True), "sha
 
 
 def steps(config: Config, inputs: Inputs, variant: str, count: int) -> list[dict[str, Any]]:
-    """What the first steps of a run took."""
+    """Figures and costs of the first steps of a run."""
     arm, share = VARIANTS[variant]
     changes = {"rounds": 1, "steps_per_round": count, "checkpoint_every": count, "diagnostics_every": 0}
     policy = config.policy.model_copy(update={**changes, "share_prompts": share})
@@ -38,7 +38,8 @@ def steps(config: Config, inputs: Inputs, variant: str, count: int) -> list[dict
         output = Path(folder) / "round_1"
         changed = config.model_copy(update={"policy": policy})
         run_round(changed, arm_name=arm, seed=0, round_number=1, inputs=inputs, output=output, run=NoRun())
-        return read_metrics(output / COSTS)
+        both = zip(read_metrics(output / "metrics.jsonl"), read_metrics(output / COSTS), strict=True)
+        return [{**figures, **costs} for figures, costs in both]
 
 
 def spread(values: list[float]) -> dict[str, float]:
