@@ -81,7 +81,7 @@ def main() -> None:
             seconds = time.perf_counter() - started
             assert all(verdict.value == 1 for verdict in verdicts)
             ideal = DELAY * -(-asked.questions // concurrency)
-            if turn:  # the first turn imports and connects, as a run's canaries do
+            if turn:  # the first turn imports
                 shares.setdefault(concurrency, []).append(ideal / seconds)
     result = {
         "questions": asked.questions,

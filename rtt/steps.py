@@ -478,7 +478,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def score(arguments: argparse.Namespace) -> None:
-    from rtt.evaluation.answers import read_answers, read_benchmark, score_answers, write_scores
+    from rtt.evaluation.answers import (
+        read_answers,
+        read_benchmark,
+        score_answers,
+        verdicts_of,
+        write_verdicts,
+    )
     from rtt.judging.rules import use_nltk_data
     from rtt.report.tables import main_table
     from rtt.tables import rows_of
@@ -489,16 +495,14 @@ def score(arguments: argparse.Namespace) -> None:
     )
     use_nltk_data(arguments.nltk or _first_there([Path("results/models/nltk")], "NLTK's data", "--nltk"))
     table, left_out = read_benchmark(prompts, name)
-    answers = read_answers(arguments.responses, table, len(left_out))
-    scores = score_answers(table, answers)
-    write_scores(scores, arguments.output)
+    answers = read_answers(arguments.responses, table, left_out.values())
+    scores = score_answers(table, answers, name)
+    write_verdicts(verdicts_of(scores), arguments.output)
     empty = sum(not text.strip() for text in answers.values())
     _say(
         f"{name}: {len(table)} prompts, {len(scores)} instructions, {empty} empty answers; 95 % bootstrap over prompts"
     )
-    rows = scores.assign(arm="answers", seed=0, step=0, benchmark=name, tokens=0, truncated=False)
-    rows = rows.rename(columns={"key": "prompt_id", "instruction": "rubric_id"})
-    for row in rows_of(main_table(rows)):
+    for row in rows_of(main_table(scores)):
         if row.metric.startswith(("prompt", "instruction")):
             _say(f"  {row.metric:18} {row.value:.4f} [{row.low:.4f}, {row.high:.4f}]")
     if left_out:

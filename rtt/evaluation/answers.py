@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
-from tqdm import tqdm
 
 from rtt.data.benchmarks import load_benchmark, split_scorable
 from rtt.data.files import read_records
 from rtt.errors import UserError
-from rtt.judging.rules import check, has_tagger, require_arguments
+from rtt.evaluation.scoring import score_responses
+from rtt.judging.rules import has_tagger, require_arguments
 from rtt.rubrics import parse_rubrics
 from rtt.tables import Prompts, read_table, rows_of
 
@@ -27,8 +28,8 @@ class _Answer(BaseModel):
     response: str
 
 
-def read_benchmark(path: Path, name: str) -> tuple[pd.DataFrame, list[str]]:
-    """The prompts of a benchmark that can be scored, and the ids of those that cannot.
+def read_benchmark(path: Path, name: str) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The prompts of a benchmark that can be scored, and those that cannot: id → prompt.
 
     Args:
         path: the benchmark's JSONL, or the table `rtt benchmark` wrote.
@@ -51,16 +52,16 @@ def read_benchmark(path: Path, name: str) -> tuple[pd.DataFrame, list[str]]:
                 require_arguments(rubric.kind, rubric.kwargs, row.prompt)
             except UserError as error:
                 raise UserError(error.what, where=f"{path}, prompt {row.prompt_id}", todo=error.todo) from None
-    return scorable, left_out
+    return scorable, {row.prompt_id: row.prompt for row in rows_of(table) if row.prompt_id in left_out}
 
 
-def read_answers(path: Path, prompts: pd.DataFrame, left_out: int = 0) -> dict[str, str]:
+def read_answers(path: Path, prompts: pd.DataFrame, left_out: Collection[str] = ()) -> dict[str, str]:
     """The response to each prompt, by prompt id.
 
     Args:
         path: JSONL, JSON or Parquet with `prompt` and `response`.
         prompts: the benchmark's.
-        left_out: prompts of the benchmark that are not scored; as many answers may belong to no prompt.
+        left_out: prompts of the benchmark that are not scored; answers to them are passed over.
 
     Raises:
         UserError: naming the line: a missing field, a prompt answered twice or not of the benchmark; or prompts without
@@ -82,12 +83,12 @@ def read_answers(path: Path, prompts: pd.DataFrame, left_out: int = 0) -> dict[s
             ) from None
         identifier = ids.get(answer.prompt)
         if identifier is None:
-            strangers.append(place)
+            strangers += [place] * (answer.prompt not in left_out)
         elif identifier in found:
             raise UserError(f"{identifier} is answered a second time", where=place, todo="give one answer a prompt")
         else:
             found[identifier] = answer.response
-    if len(strangers) > left_out:
+    if strangers:
         raise UserError(
             f"{len(strangers)} answers are to no prompt of the benchmark",
             where=strangers[0],
@@ -103,18 +104,31 @@ def read_answers(path: Path, prompts: pd.DataFrame, left_out: int = 0) -> dict[s
     return found
 
 
-def score_answers(prompts: pd.DataFrame, answers: dict[str, str]) -> pd.DataFrame:
-    """One row an instruction, with `COLUMNS`: key of the prompt, place and id of the instruction,
-    and the strict and the loose verdict. An empty answer fails all of its instructions."""
-    rows = []
-    for row in tqdm(list(rows_of(prompts)), desc="scoring", unit="prompt", disable=None):
-        for place, rubric in enumerate(parse_rubrics(row.rubrics)):
-            verdicts = check(rubric.kind, rubric.kwargs, answers[row.prompt_id], row.prompt)
-            rows.append((row.prompt_id.partition("/")[2], place, rubric.kind, *verdicts))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+def score_answers(prompts: pd.DataFrame, answers: dict[str, str], name: str) -> pd.DataFrame:
+    """Rows of rtt.tables.Scores for the arm ``answers``; how long an answer is in tokens is not known, and 0."""
+    responses = pd.DataFrame(
+        {
+            "response_id": identifier,
+            "prompt_id": identifier,
+            "response": answers[identifier],
+            "tokens": 0,
+            "truncated": False,
+        }
+        for identifier in prompts["prompt_id"]
+    )
+    return score_responses(responses, prompts, arm="answers", seed=0, step=0, benchmark=name)
 
 
-def write_scores(scores: pd.DataFrame, path: Path) -> None:
+def verdicts_of(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row an instruction, as the benchmark names them: with `COLUMNS`."""
+    place = scores["rubric_id"].str.rpartition("/")[2].astype(int)
+    key = scores["prompt_id"].str.partition("/")[2]
+    return pd.DataFrame(
+        dict(zip(COLUMNS, (key, place, scores["kind"], scores["strict"], scores["loose"]), strict=True))
+    )
+
+
+def write_verdicts(verdicts: pd.DataFrame, path: Path) -> None:
     """Writes beside `path` and renames, in the form its suffix names. Raises UserError for another one."""
     if path.suffix not in WRITERS:
         raise UserError(
@@ -125,10 +139,10 @@ def write_scores(scores: pd.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     if path.suffix == ".parquet":
-        scores.to_parquet(partial, index=False)
+        verdicts.to_parquet(partial, index=False)
     elif path.suffix == ".csv":
-        scores.to_csv(partial, index=False)
+        verdicts.to_csv(partial, index=False)
     else:
-        lines = [json.dumps(row, ensure_ascii=False) for row in scores.to_dict("records")]
+        lines = [json.dumps(row, ensure_ascii=False) for row in verdicts.to_dict("records")]
         partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
     partial.replace(path)

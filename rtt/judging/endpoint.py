@@ -9,7 +9,6 @@ import logging
 import os
 import random
 import time
-import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -110,7 +109,6 @@ class EndpointClient:
     def __init__(self, settings: Endpoint, cache: Cache | None = None) -> None:
         self.settings, self.cache, self.figures = settings, cache, Figures()
         self.holds_schema = settings.answer_format != "text"
-        self._opened: tuple[asyncio.Runner, openai.AsyncOpenAI] | None = None
 
     def ask(self, requests: Sequence[Request], title: str = "questions") -> list[Reply]:
         """One reply per request, in order; equal requests are asked once.
@@ -130,33 +128,18 @@ class EndpointClient:
             else:
                 open_[key] = request
         if open_:
-            runner, client = self._open()
-            replies |= runner.run(self._ask_all(client, open_, title))
+            replies |= asyncio.run(self._ask_all(open_, title))
         return [replies[key] for key in keys]
 
-    def _open(self) -> tuple[asyncio.Runner, openai.AsyncOpenAI]:
-        """Loop and client, made once: reading the certificates takes as long as an answer, and connections stay open
-        from one batch of questions to the next."""
-        if self._opened is None:
-            import openai  # slow to import, and many runs need none
+    async def _ask_all(self, requests: dict[str, Request], title: str) -> dict[str, Reply]:
+        import openai  # slow to import, and many runs need none
 
-            client = openai.AsyncOpenAI(
-                base_url=self.settings.base_url, api_key=self._key(), max_retries=0, timeout=None
-            )
-            self._opened = (
-                asyncio.Runner(loop_factory=__import__("os").environ.get("UV") and __import__("uvloop").new_event_loop),
-                client,
-            )
-            weakref.finalize(self, _close, *self._opened)
-        return self._opened
-
-    async def _ask_all(self, client: openai.AsyncOpenAI, requests: dict[str, Request], title: str) -> dict[str, Reply]:
         replies: dict[str, Reply] = {}
         places = asyncio.Semaphore(self.settings.concurrency)
         paces = Pace(self.settings.requests_per_minute), Pace(self.settings.tokens_per_minute)
         bar = tqdm(total=len(requests), desc=title, disable=None)
 
-        async def one(place: int, key: str, request: Request) -> None:
+        async def one(client: openai.AsyncOpenAI, place: int, key: str, request: Request) -> None:
             async with places:
                 if place < self.settings.concurrency:
                     await asyncio.sleep(place * STAGGER)
@@ -168,14 +151,16 @@ class EndpointClient:
                 self.cache.put(key, request.task, self.settings.model, reply.text)
             bar.update()
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for place, (key, request) in enumerate(requests.items()):
-                    group.create_task(one(place, key, request))
-        except* UserError as several:
-            raise several.exceptions[0] from None
-        finally:
-            bar.close()
+        client = openai.AsyncOpenAI(base_url=self.settings.base_url, api_key=self._key(), max_retries=0, timeout=None)
+        async with client:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for place, (key, request) in enumerate(requests.items()):
+                        group.create_task(one(client, place, key, request))
+            except* UserError as several:
+                raise several.exceptions[0] from None
+            finally:
+                bar.close()
         return replies
 
     async def _ask(self, client: openai.AsyncOpenAI, request: Request, paces: tuple[Pace, Pace]) -> Reply:
@@ -291,12 +276,6 @@ class EndpointClient:
             where="judge.endpoint.api_key_variable",
             todo="set it, or name the variable that holds the key",
         )
-
-
-def _close(runner: asyncio.Runner, client: openai.AsyncOpenAI) -> None:
-    """Ends connections and loop, when the one who asks is no more."""
-    with runner:
-        runner.run(client.close())
 
 
 async def _turn(paces: tuple[Pace, Pace], size: float, deadline: asyncio.Timeout) -> None:
