@@ -19,8 +19,7 @@ from rtt.errors import UserError
 from rtt.judging.cases import Case, Judge, Verdict
 from rtt.judging.routing import open_judge, route
 from rtt.judging.rules import require_arguments
-from rtt.relevance.rules import LABELLED_KINDS, label
-from rtt.report.view import ASSETS, FINE, page_of, utf16_places
+from rtt.report.view import ASSETS, FINE, page_of, rule_labels, utf16_places
 from rtt.rubrics import JUDGED, Rubric
 
 _log = logging.getLogger(__name__)
@@ -137,17 +136,8 @@ class Demo:
             "text": response,
             "ends": [units[end] for _, end in offsets],
             "relevance": relevance,
-            "labels": [[[units[a], units[b]] for a, b in _labels(rubric, response)] for rubric in rubrics],
+            "labels": [rule_labels(rubric, response) or [] for rubric in rubrics],
         }
-
-
-def _labels(rubric: Rubric, response: str) -> list[tuple[int, int]]:
-    if rubric.kind not in LABELLED_KINDS:
-        return []
-    try:
-        return label(rubric.kind, rubric.kwargs, response)
-    except Exception:  # whatever the checker raises on this response; the verdict says so
-        return []
 
 
 def examples() -> list[dict[str, Any]]:

@@ -134,7 +134,7 @@ def _response(row: Any, rubrics: Sequence[Rubric], path: Path) -> dict[str, Any]
         "relevance": None if about is None else [_fine(values) for values in about],
         "token_level": _fine(token),
         "combined": _fine(combined),
-        "labels": [_labels(rubric, row.response) for rubric in rubrics],
+        "labels": [rule_labels(rubric, row.response) for rubric in rubrics],
     }
 
 
@@ -159,7 +159,7 @@ def utf16_places(text: str) -> list[int]:
     return places
 
 
-def _labels(rubric: Rubric, response: str) -> list[list[int]] | None:
+def rule_labels(rubric: Rubric, response: str) -> list[list[int]] | None:
     """What the rule labels say, in UTF-16 units; None where no rule labels the rubric or its checker fails."""
     if rubric.kind not in LABELLED_KINDS:
         return None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -162,3 +164,19 @@ def write(tmp_path, config, study_scores, discriminators):
         return tmp_path / "results"
 
     return written
+
+
+@pytest.fixture(scope="module")
+def demo_server(tiny_policy, tmp_path_factory):
+    """A demo whose base and trained policy have the same weights."""
+    from rtt.policy.checkpoints import seal
+    from rtt.report.demo import Demo, make_server
+
+    checkpoint = tmp_path_factory.mktemp("demo") / "checkpoint"
+    shutil.copytree(tiny_policy, checkpoint)
+    seal(checkpoint)
+    server = make_server(Demo(tiny_policy, checkpoint, None, None), 0)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()

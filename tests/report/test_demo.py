@@ -5,26 +5,18 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
-from threading import Thread
 
 import pytest
 
 from rtt.cli import main
 from rtt.judging.rules import follows, require_arguments
 from rtt.policy.checkpoints import seal
-from rtt.report.demo import LARGEST, Demo, Question, examples, make_server
+from rtt.report.demo import LARGEST, Question, examples
 
 
-@pytest.fixture(scope="module")
-def server(tiny_policy, tmp_path_factory):
-    checkpoint = tmp_path_factory.mktemp("demo") / "checkpoint"
-    shutil.copytree(tiny_policy, checkpoint)
-    seal(checkpoint)
-    server = make_server(Demo(tiny_policy, checkpoint, None, None), 0)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+@pytest.fixture
+def server(demo_server):
+    return demo_server
 
 
 def call(server, method="POST", path="/answer", body=None, **headers):

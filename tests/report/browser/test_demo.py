@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-from threading import Thread
-
 import pytest
 
-from rtt.policy.checkpoints import seal
-from rtt.report.demo import Demo, make_server
 
-
-@pytest.fixture(scope="module")
-def address(tiny_policy, tmp_path_factory):
-    """A server whose base and trained policy have the same weights."""
-    checkpoint = tmp_path_factory.mktemp("demo") / "checkpoint"
-    shutil.copytree(tiny_policy, checkpoint)
-    seal(checkpoint)
-    server = make_server(Demo(tiny_policy, checkpoint, None, None), 0)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/"
-    server.shutdown()
-    server.server_close()
+@pytest.fixture
+def address(demo_server):
+    return f"http://127.0.0.1:{demo_server.server_address[1]}/"
 
 
 def ask(page):
