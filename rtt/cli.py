@@ -24,7 +24,9 @@ def _no_space(error: BaseException) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one step; exits with 1 and one message on the user's mistake."""
-    arguments = parse(sys.argv[1:] if argv is None else argv)
+    line = list(sys.argv[1:] if argv is None else argv)
+    arguments = parse(line)
+    arguments.line = line  # for a step that starts itself anew in several processes
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -36,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         arguments.handler(arguments)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(1 if error.told else f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

@@ -213,6 +213,32 @@ class Lora(_Section):
     targets: str | tuple[str, ...] = "all-linear"
 
 
+class Vllm(_Section):
+    """vLLM samples the rollouts; the package vllm is installed beside, and needs a graphics card."""
+
+    mode: Literal["colocate", "server"] = "colocate"
+    """In the training processes, or a server of its own (``trl vllm-serve``)."""
+    memory_share: float = Field(default=0.3, gt=0, lt=1)
+    """Of a graphics card's memory that it takes (colocate)."""
+    tensor_parallel: Count = 1
+    """Graphics cards that hold one copy of the model (colocate)."""
+    sleep: bool = False
+    """Whether it gives its memory back while the policy learns (colocate)."""
+    longest: Count | None = None
+    """Tokens of prompt and response together (colocate); null is what the model takes."""
+    server_url: str | None = None
+    """Address of the server (server)."""
+    drift_limit: float = Field(default=0.05, gt=0)
+    """Mean difference of a sampled token's log-probability between vLLM and the trainer above which a warning is
+    given."""
+
+    @model_validator(mode="after")
+    def _address(self) -> Vllm:
+        if (self.mode == "server") != (self.server_url is not None):
+            raise ValueError("policy.vllm.server_url is the address of the server, for the mode server and no other")
+        return self
+
+
 class Policy(_Section):
     """RTT-GRPO's settings. Paper: 64 prompts × 8 responses a step, learning rate 1e-6 (full), 500 steps, 20 warm-up."""
 
@@ -226,7 +252,7 @@ class Policy(_Section):
     batch_size: int = Field(default=16, ge=2)
     """B, responses per optimiser step; a multiple of group_size."""
     micro_batch_size: Count | None = None
-    """Rows in one forward and backward pass; null is the whole batch."""
+    """Rows in one forward and backward pass of one process; null is all the process has."""
     share_prompts: bool = True
     """The responses to one prompt share one pass over it, where the model's attention allows."""
     num_iterations: Count = 1
@@ -246,6 +272,14 @@ class Policy(_Section):
     generation: Generation = Generation()
     diagnostics_every: int = Field(default=4, ge=0)
     """Steps between measurements of the divergence from the start and of the loss on unrelated text; 0 for none."""
+    longest_prompt: Count | None = None
+    """Tokens; training prompts longer than this are left out, with a warning that counts them (paper: 2,048)."""
+    gradient_checkpointing: bool = False
+    """Whether activations are computed again in the backward pass, which takes time and saves memory."""
+    accelerate: str | None = None
+    """File that says in how many processes, and how, a round trains (config/accelerate); null is one process."""
+    vllm: Vllm | None = None
+    """Null: transformers samples."""
     dapo_tries: int = Field(default=3, ge=1)
     """How often at most groups without spread are sampled anew, for the objective ``dapo``."""
     threads: Count = 1

@@ -10,9 +10,16 @@ class UserError(Exception):
         todo: what to do about it.
     """
 
+    told = False
+    """Whether another process has said it already."""
+
     def __init__(self, what: str, *, where: object = "", todo: str = "") -> None:
         super().__init__(what)
         self.what, self.where, self.todo = what, str(where), todo
+
+    def __reduce__(self) -> tuple:
+        """So that it can be sent to another process, keyword arguments and all."""
+        return _remade, (self.what, self.where, self.todo)
 
     def __str__(self) -> str:
         lines = [self.what]
@@ -21,3 +28,7 @@ class UserError(Exception):
         if self.todo:
             lines.append(f"  to do: {self.todo}")
         return "\n".join(lines)
+
+
+def _remade(what: str, where: str, todo: str) -> UserError:
+    return UserError(what, where=where, todo=todo)

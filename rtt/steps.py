@@ -255,6 +255,7 @@ def discriminator(arguments: argparse.Namespace) -> None:
     from rtt.config import FULL, to_dict
     from rtt.layout import DISCRIMINATOR_COSTS
     from rtt.policy.checkpoints import seal
+    from rtt.processes import device
     from rtt.relevance.discriminator import Discriminator
     from rtt.relevance.quality import evaluate_discriminator
     from rtt.relevance.training import train_discriminator
@@ -267,7 +268,7 @@ def discriminator(arguments: argparse.Namespace) -> None:
     name = arguments.variant
     if name not in known:
         raise UserError(f"no discriminator is called {name}", where="--variant", todo=f"choose from {sorted(known)}")
-    training = train_discriminator(table, arguments.backbone, known[name], arguments.output)
+    training = train_discriminator(table, arguments.backbone, known[name], arguments.output, str(device()))
     seconds = training["train_seconds"]
     seal(arguments.output)
     quality = evaluate_discriminator(Discriminator.load(arguments.output), table)
@@ -326,17 +327,23 @@ def experiment(arguments: argparse.Namespace) -> None:
 
 
 def round_(arguments: argparse.Namespace) -> None:
+    from rtt.launch import launch, launched
+
+    config = _config(arguments)
+    if config.policy.accelerate and not launched():
+        launch(Path(config.policy.accelerate), arguments.line)
+        return
     from rtt.config import to_dict
     from rtt.judging.rules import use_nltk_data
     from rtt.policy.rounds import Inputs, run_round
+    from rtt.processes import is_first
     from rtt.provenance import tags
     from rtt.tracking import Both, NoRun, Run, Tracker, flatten
 
-    config = _config(arguments)
     use_nltk_data(arguments.nltk)
     arm, seed, number = arguments.arm, arguments.seed, arguments.round
     run: Run = NoRun()
-    if arguments.track and arm in config.arms:
+    if arguments.track and arm in config.arms and is_first():
         tracker = Tracker(arguments.track, config.tracking.experiment)
         all_tags = {**tags(to_dict(config), arguments.prompts), "arm": arm, "seed": str(seed)}
         # The first round begins the arm anew: MLflow lets no parameter of the earlier parent change.
@@ -382,6 +389,8 @@ def round_(arguments: argparse.Namespace) -> None:
     except BaseException:
         run.finish("FAILED")
         raise
+    if not is_first():
+        return
     if config.arms[arm].method == "grpo":
         run.log_artifact(arguments.output / "rollouts.parquet")
         run.log_artifact(_write_view(arguments.output, arguments.prompts))

@@ -15,6 +15,7 @@ from rtt.judging.cases import Message
 from rtt.policy import sharing
 from rtt.policy.checkpoints import verify
 from rtt.policy.pretrained import load_policy, load_tokenizer, require_chat_template
+from rtt.processes import device
 
 PROMPT_TOKENS = 256
 """Prompt length up to which a batch is as large as it may be."""
@@ -30,17 +31,22 @@ class Answer:
 
 
 def open_policy(folder: Path, checkpoint: Path | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The policy as saved in `folder`, with a checkpoint's adapter merged in or its whole weights in place."""
+    """The policy as saved in `folder`, with a checkpoint's adapter merged in or its whole weights in place; on the
+    graphics card where there is one."""
+    model, tokenizer = _open_model(folder, checkpoint), load_tokenizer(folder)
+    model.to(device())  # type: ignore[arg-type]
+    return model, tokenizer
 
-    tokenizer = load_tokenizer(folder)
+
+def _open_model(folder: Path, checkpoint: Path | None) -> PreTrainedModel:
     if checkpoint is None:
-        return load_policy(folder), tokenizer
+        return load_policy(folder)
     verify(checkpoint)
     if (checkpoint / "adapter_config.json").exists():
         from peft import PeftModel
 
-        return PeftModel.from_pretrained(load_policy(folder), str(checkpoint)).merge_and_unload(), tokenizer
-    return load_policy(checkpoint), tokenizer
+        return PeftModel.from_pretrained(load_policy(folder), str(checkpoint)).merge_and_unload()
+    return load_policy(checkpoint)
 
 
 def batches(order: Sequence[int], lengths: Sequence[int], size: int) -> Iterator[list[int]]:

@@ -66,42 +66,60 @@ class Assigned:
     relevance: torch.Tensor | None  # (B, K, T), None for an arm that does not ask for it
 
 
+def measure(arm: Arm, batch: RelevanceBatch, source: RelevanceSource | None) -> torch.Tensor | None:
+    """What `arm` wants to know of each token, row by row.
+
+    Args:
+        batch: responses, or one process's part of them.
+        source: of relevance; None for an arm without credit.
+
+    Returns:
+        (B, K, T) relevance, or, for CoRT, (B, T) contrast; None for an arm that asks for nothing.
+    """
+    if arm.cort is not None:
+        return contrast_with_all(batch)
+    if arm.credit is None:
+        return None
+    assert source is not None, "an arm with credit has a source of relevance"
+    return source(batch)
+
+
 def assign(
-    arm: Arm, judged: Judged, batch: RelevanceBatch, mask: torch.Tensor, group_size: int, source: RelevanceSource | None
+    arm: Arm, judged: Judged, measured: torch.Tensor | None, mask: torch.Tensor, group_size: int, step: int
 ) -> Assigned:
-    """The advantages `arm` gives to each token of a batch.
+    """The advantages `arm` gives to each token of a batch of whole groups.
 
     Args:
         arm: which terms there are.
         judged: the verdicts.
-        batch: the same responses as a relevance source reads them.
+        measured: of all these responses, as `measure` gives it.
         mask: (B, T), 1 on tokens that count.
         group_size: G.
-        source: of relevance; None for an arm without credit.
+        step: optimiser steps taken before the batch was sampled.
     """
     device = mask.device
     response_term = response_term_of(arm, judged, group_size).to(device)
     zeros = torch.zeros(mask.shape, device=device)
     if arm.cort is not None:
+        assert measured is not None
         peer = arm.cort
         advantages = cort_advantages(
-            contrast_with_all(batch).to(device),
+            measured.to(device),
             response_term,
             mask,
             eta=peer.eta,
             temperature=peer.temperature,
             bias=peer.bias,
-            ramp=ramp(batch.step, peer.ramp_steps),
+            ramp=ramp(step, peer.ramp_steps),
         )
         plain = combine(response_term, zeros, mask, weight=0.0)
         return Assigned(response_term, advantages - plain, advantages, None)
     credit = arm.credit
     if credit is None:
         return Assigned(response_term, zeros, combine(response_term, zeros, mask, weight=0.0), None)
-    assert source is not None, "an arm with credit has a source of relevance"
-    relevance = source(batch)
+    assert measured is not None
     token_term = token_advantages(
-        relevance.to(device),
+        measured.to(device),
         judged.verdicts.to(device),
         judged.valid.to(device),
         mask,
@@ -111,7 +129,7 @@ def assign(
         weights=unequal(judged.weights.to(device)),
     )
     advantages = combine(response_term, token_term, mask, weight=credit.weight, rule=credit.rule)
-    return Assigned(response_term, token_term, advantages, relevance)
+    return Assigned(response_term, token_term, advantages, measured)
 
 
 def unequal(weights: torch.Tensor) -> torch.Tensor | None:

@@ -30,6 +30,7 @@ from rtt.judging.cases import Message
 from rtt.judging.verdicts import conversations_of
 from rtt.policy.pretrained import load_policy, load_tokenizer, require_chat_template
 from rtt.policy.settings import lora_settings
+from rtt.processes import count
 from rtt.rubrics import parse_rubrics
 from rtt.tables import rows_of
 
@@ -294,6 +295,18 @@ class PairTrainer(_Figures, DPOTrainer):
         return dataset
 
 
+def _share(config: Config) -> int:
+    """Examples a step for each of the processes. Raises UserError where they cannot share them evenly."""
+    share, left = divmod(config.offline.batch_size, count())
+    if left:
+        raise UserError(
+            f"{count()} processes cannot share offline.batch_size {config.offline.batch_size} evenly",
+            where=config.policy.accelerate or "the launcher",
+            todo="let batch_size be a multiple of the processes",
+        )
+    return share
+
+
 def common_settings(config: Config, arm: Arm, seed: int, work: Path) -> dict[str, Any]:
     """What both trainers share with one another and, wherever it has the same meaning, with grpo_settings."""
     policy = config.policy
@@ -304,14 +317,14 @@ def common_settings(config: Config, arm: Arm, seed: int, work: Path) -> dict[str
         "bf16": torch.cuda.is_available(),
         "fp16": False,
         "max_steps": policy.total_steps,
-        "per_device_train_batch_size": config.offline.batch_size,
+        "per_device_train_batch_size": _share(config),
         "gradient_accumulation_steps": 1,
         "learning_rate": arm.learning_rate or policy.learning_rate,
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": policy.warmup_steps,
         "weight_decay": policy.weight_decay,
         "max_grad_norm": policy.max_grad_norm,
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": policy.gradient_checkpointing,
         "train_sampling_strategy": "random",  # a new order each pass, from the seed
         "dataloader_drop_last": False,  # the last batch of a pass may be smaller; no example is left out
         "max_length": None,  # nothing is cut off; see _refuse_long

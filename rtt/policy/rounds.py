@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback
 
+from rtt import processes
 from rtt.config import Arm, Config, to_dict, write_config
 from rtt.errors import UserError
 from rtt.judging.cases import Judge
@@ -55,11 +56,16 @@ class _Pace(TrainerCallback):
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        _strip_clock(folder)
-        seal(folder)
+        processes.wait()  # each writes a part
+        if processes.is_first():
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            _strip_clock(folder)
+            seal(folder)
+        processes.wait()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if not processes.is_first():
+            return
         figures = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
         if "loss" in figures:
             self.metrics.add(state.global_step, {name: value for name, value in figures.items() if name not in CLOCKED})
@@ -159,12 +165,12 @@ def run_round(
     if arm_name not in config.arms:
         raise UserError(f"no arm is called {arm_name}", where="--arm", todo=f"choose from {sorted(config.arms)}")
     arm, policy = config.arms[arm_name], config.policy
-    if inputs.start is not None:
-        verify(inputs.start)
-    require_chat_template(load_tokenizer(inputs.policy))
     last = round_number * policy.steps_per_round
+    processes.join()
+    processes.on_first(lambda: _check(inputs))
     with _alone(output):
         _train(config, arm, seed, last, inputs, output, run)
+        processes.wait()
     lines = read_metrics(output / "metrics.jsonl")
     # Only the first of several updates on one batch carries the batch's figures.
     accuracies = [line[ACCURACY] for line in lines if line.get(ACCURACY) is not None]
@@ -175,9 +181,19 @@ def run_round(
     }
 
 
+def _check(inputs: Inputs) -> None:
+    """Raises UserError for a start that a round cannot begin with."""
+    if inputs.start is not None:
+        verify(inputs.start)
+    require_chat_template(load_tokenizer(inputs.policy))
+
+
 @contextmanager
 def _alone(output: Path) -> Iterator[None]:
     """Waits for a process that still trains this round: one that outlived the run which started it."""
+    if not processes.is_first():  # the first waits for all of those that train together
+        yield
+        return
     output.parent.mkdir(parents=True, exist_ok=True)
     with (output.parent / f".{output.name}.lock").open("w") as file:
         try:
@@ -192,19 +208,23 @@ def _train(config: Config, arm: Arm, seed: int, last: int, inputs: Inputs, outpu
     """Trains up to step `last` in the work folder, then moves what it made to `output`."""
     policy = config.policy
     work = output.parent / f".{output.name}.work"
-    resume = _open_work(work, _fingerprint(config, arm, seed, inputs.used_by(arm))) or inputs.start
+    known = _fingerprint(config, arm, seed, inputs.used_by(arm))
+    resume = processes.on_first(lambda: _open_work(work, known)) or inputs.start
     done = int(json.loads((resume / "trainer_state.json").read_text())["global_step"]) if resume else 0
 
     torch.set_num_threads(policy.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     rollouts = RolloutLog(work / "rollouts")
     judge = open_judge(config)
-    logs = MetricLog(work / "metrics.jsonl", done), MetricLog(work / COSTS, done)
+    logs = processes.on_first(lambda: (MetricLog(work / "metrics.jsonl", done), MetricLog(work / COSTS, done)))
     pace = _Pace(last, policy.checkpoint_every, *logs, run, judge)
     trainer = _make_trainer(config, arm, seed, inputs, work, pace, rollouts, judge)
     if done < last:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         run.log_metrics({f"judge/{name}": value for name, value in judge.figures().items()}, last)
+    processes.wait()
+    if not processes.is_first():
+        return
     output.mkdir(parents=True, exist_ok=True)
     if arm.method == "grpo":
         rows = rollouts.join(last - policy.steps_per_round, last)
@@ -238,13 +258,13 @@ def _make_trainer(
             )
         tables = read_table(inputs.responses, Responses), read_table(inputs.verdicts, Verdicts)
         return offline_trainer(config, arm, seed, work, inputs.policy, prompts, *tables, callbacks=[pace])
-    lora = lora_settings(config.policy)
+    lora, tokenizer = lora_settings(config.policy), load_tokenizer(inputs.policy)
     measured = lora is None and config.policy.diagnostics_every > 0
     return RTTGRPOTrainer(
         model=load_policy(inputs.policy),
-        processing_class=load_tokenizer(inputs.policy),
+        processing_class=tokenizer,
         args=grpo_settings(config.policy, arm, seed, work),
-        train_dataset=training_set(prompts),
+        train_dataset=training_set(prompts, tokenizer, config.policy.longest_prompt),
         peft_config=lora,
         callbacks=[pace],
         arm=arm,

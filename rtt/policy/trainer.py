@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -13,8 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from accelerate.utils import DistributedType
 from datasets import Dataset
 from transformers import PreTrainedModel
+from transformers.trainer_utils import set_seed
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer import add_fused_lm_head
 
@@ -22,18 +26,27 @@ from rtt.config import Arm, Policy
 from rtt.credit.rewards import response_rewards
 from rtt.judging.cases import Judge
 from rtt.judging.verdicts import verdict_arrays, weight_array
-from rtt.policy.assignment import Assigned, Judged, assign, unequal
+from rtt.policy.assignment import Assigned, Judged, assign, measure, unequal
 from rtt.policy.diagnostics import divergence, relevance_entropy, unrelated_text
-from rtt.policy.resampling import groups_without_spread, replace_rows
+from rtt.policy.resampling import LEFT, groups_without_spread, replace_rows
 from rtt.policy.rollouts import RolloutLog
 from rtt.policy.sharing import ROW, can_share, generate, in_order, pack, unpack
+from rtt.processes import gathered, is_first, on_first, rank
 from rtt.relevance.offsets import token_spans
 from rtt.relevance.sources import RelevanceBatch, RelevanceSource
 from rtt.rubrics import parse_rubrics
 
+_log = logging.getLogger(__name__)
+
+DRIFT = "sampling/sampling_logp_difference/mean"
+"""TRL's figure of how far vLLM and the trainer disagree on sampled tokens."""
+
 
 class RubricReward:
-    """TRL's reward function: judges each response, keeps the verdicts, returns the response-level reward."""
+    """TRL's reward function: judges each response, keeps the verdicts, returns the response-level reward.
+
+    The verdicts kept are those of all processes; the rewards returned are this one's.
+    """
 
     __name__ = "rubrics"
 
@@ -42,14 +55,18 @@ class RubricReward:
         self.judged: Judged | None = None
 
     def __call__(self, prompts: list, completions: list, rubrics: list[str], **_: Any) -> list[float | None]:
-        parsed = [parse_rubrics(text) for text in rubrics]
-        asked = [prompt[-1]["content"] for prompt in prompts]
-        responses = [completion[0]["content"] for completion in completions]
-        verdicts, valid = map(torch.from_numpy, verdict_arrays(parsed, responses, prompts, self.judge))
+        parsed = [parse_rubrics(text) for text in gathered(rubrics)]
+        conversations = gathered(prompts)
+        asked = [prompt[-1]["content"] for prompt in conversations]
+        responses = [completion[0]["content"] for completion in gathered(completions)]
+        found = on_first(lambda: verdict_arrays(parsed, responses, conversations, self.judge))
+        verdicts, valid = map(torch.from_numpy, found)
         weights = torch.from_numpy(weight_array(parsed))
         rewards = response_rewards(verdicts, valid, self.arm.reward, self.arm.beta, weights=unequal(weights))
         self.judged = Judged(parsed, asked, responses, verdicts, valid, weights, rewards)
-        return [None if np.isnan(reward) else reward for reward in rewards.tolist()]
+        first = rank() * len(completions)
+        own = rewards[first : first + len(completions)]
+        return [None if np.isnan(reward) else reward for reward in own.tolist()]
 
 
 class RTTGRPOTrainer(GRPOTrainer):
@@ -62,10 +79,14 @@ class RTTGRPOTrainer(GRPOTrainer):
     Where the model allows, responses to one prompt share the passes over it (rtt.policy.sharing): the same figures for
     less.
 
+    With several processes each samples, measures and learns from its own rows, in the order of the processes. The first
+    judges for all. Verdicts, relevance and masks of the whole batch are known to all, so that means and deviations run
+    over the whole group wherever its rows lie.
+
     Args:
         arm: reward, objective and credit.
         policy: how often to resample and to measure.
-        judge: who gives the verdicts.
+        judge: who gives the verdicts; asked by the first process alone.
         relevance: the source of relevance; None for an arm without credit.
         rollouts: where each batch is recorded.
         start: the model the run began with, to measure the divergence from it; None where the model is an adapter,
@@ -92,17 +113,28 @@ class RTTGRPOTrainer(GRPOTrainer):
         super().__init__(*args, **kwargs)
         assert config.num_generations is not None  # TRL fills it in
         self.group_size = config.num_generations
-        self.sharing = policy.share_prompts and can_share(self.model)
+        self._seed_sampling(config)
+        # Where weights lie in parts, every process has to make the same passes, whatever prompts it has.
+        whole = self.accelerator.distributed_type not in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+        self.sharing = policy.share_prompts and whole and can_share(self.model)
         if self.sharing:
             model: Any = self.accelerator.unwrap_model(self.model)
             model.generate = MethodType(generate, model)  # the parent calls it with nothing but these arguments
         if start is not None:
             add_fused_lm_head(start.to(self.accelerator.device).eval(), temperature=self.temperature)
         self.unrelated = unrelated_text(self.processing_class)
-        if self.accelerator.num_processes > 1:
-            raise ValueError(
-                f"{self.accelerator.num_processes} processes: token advantages are proven with one process only"
-            )
+
+    def _seed_sampling(self, config: GRPOConfig) -> None:
+        """Gives each process, of each seed, random numbers of its own.
+
+        TRL counts processes up from the seed, so that process 1 of seed 0 would draw as process 0 of seed 1; and vLLM,
+        when it starts inside the process, sets a seed that does not depend on ours at all. Processes that hold one
+        model together have to draw alike.
+        """
+        processes = self.accelerator.num_processes
+        if processes > 1 or config.use_vllm:
+            together = config.vllm_tensor_parallel_size if config.use_vllm and config.vllm_mode == "colocate" else 1
+            set_seed(config.seed * processes + self.accelerator.process_index // together)
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """As the parent's, which shuffles a batch before it splits it; here a part holds whole groups where it can."""
@@ -118,28 +150,56 @@ class RTTGRPOTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         inputs, batch, judged = self._sample(inputs)
         mask = batch["completion_mask"]
+        own = self._own(len(mask))
         started = time.perf_counter()
         spans = [
             token_spans(self.processing_class, ids[keep.bool()].tolist(), text)
-            for ids, keep, text in zip(batch["completion_ids"], mask, judged.responses, strict=True)
+            for ids, keep, text in zip(batch["completion_ids"], mask, judged.responses[own], strict=True)
         ]
         about = RelevanceBatch(
-            rubrics=judged.rubrics,
-            prompts=judged.prompts,
-            responses=judged.responses,
+            rubrics=judged.rubrics[own],
+            prompts=judged.prompts[own],
+            responses=judged.responses[own],
             spans=spans,
             length=mask.shape[1],
             step=self.state.global_step,
             log_probs=lambda prompts: self._log_probs(prompts, [row["prompt"][:-1] for row in inputs], batch),
+            width=judged.valid.shape[1],
+            first=own.start,
         )
-        assigned = assign(self.arm, judged, about, mask, self.group_size, self.relevance)
-        batch["advantages"] = assigned.advantages
+        measured = measure(self.arm, about, self.relevance)
+        if measured is not None:
+            measured = self._of_all(measured)
+        whole_mask = self._of_all(mask)
+        assigned = assign(self.arm, judged, measured, whole_mask, self.group_size, self.state.global_step)
+        batch["advantages"] = assigned.advantages[own, : mask.shape[1]]
         batch[ROW] = torch.arange(len(mask))
-        self._note(judged, assigned, mask, time.perf_counter() - started)
+        self._note(judged, assigned, whole_mask, time.perf_counter() - started)
         if self.policy.diagnostics_every and self.state.global_step % self.policy.diagnostics_every == 0:
             self._measure(batch)
-        self.rollouts.add(rollout_rows(self.state.global_step, inputs, judged, spans, assigned))
+        answered, spans = gathered([row["prompt_id"] for row in inputs]), gathered(spans)
+        if is_first():
+            self.rollouts.add(rollout_rows(self.state.global_step, answered, judged, spans, assigned))
         return batch
+
+    def _own(self, count: int) -> slice:
+        """Where this process's `count` rows stand in the whole batch."""
+        return slice(self.accelerator.process_index * count, (self.accelerator.process_index + 1) * count)
+
+    def _of_all(self, rows: torch.Tensor, left: bool = False, fill: int = 0) -> torch.Tensor:
+        """The rows of all processes, their last axis padded to the longest; `rows` itself where there is one process.
+
+        Args:
+            rows: as many in every process.
+            left: whether to pad on the left.
+            fill: what to pad with.
+        """
+        if self.accelerator.num_processes == 1:
+            return rows
+        rows = rows.to(self.accelerator.device)
+        if rows.dim() > 1:
+            rows = self.accelerator.pad_across_processes(rows, dim=rows.dim() - 1, pad_index=fill, pad_first=left)
+        return self.accelerator.gather(rows.contiguous())
 
     def _sample(self, inputs: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any], Judged]:
         """A sampled and judged batch; with DAPO, groups without spread make room for groups of other prompts."""
@@ -149,25 +209,67 @@ class RTTGRPOTrainer(GRPOTrainer):
             flat = groups_without_spread(judged.rewards, self.group_size)
             if not flat:
                 break
-            fresh = self._other_prompts(len(flat), attempt)
-            more, found = self._sample_once(fresh)
+            fresh = self._other_prompts(self._even(len(flat)), attempt)
+            count = len(fresh) // self.accelerator.num_processes
+            more, found = self._sample_once(fresh[self._own(count)])
             flat_again = set(groups_without_spread(found.rewards, self.group_size))
-            useful = [group for group in range(len(flat)) if group not in flat_again]
+            useful = [group for group in range(len(fresh) // self.group_size) if group not in flat_again][: len(flat)]
             places = [row for group in flat[: len(useful)] for row in self._rows(group)]
             rows = [row for group in useful for row in self._rows(group)]
             if rows:
-                batch = replace_rows(batch, more, places, rows, self._tokenizer.pad_token_id)
+                batch = self._replaced(batch, more, places, rows)
                 judged = judged.replaced(places, found, rows)
                 inputs = list(inputs)
+                own = self._own(len(inputs))
                 for place, row in zip(places, rows, strict=True):
-                    inputs[place] = fresh[row]
+                    if own.start <= place < own.stop:
+                        inputs[place - own.start] = fresh[row]
         return inputs, batch, judged
+
+    def _even(self, groups: int) -> int:
+        """The next number of groups whose rows can be dealt out evenly to the processes."""
+        processes = self.accelerator.num_processes
+        step = processes // math.gcd(processes, self.group_size)
+        return -(-groups // step) * step
+
+    def _replaced(
+        self, batch: dict[str, Any], more: dict[str, Any], places: list[int], rows: list[int]
+    ) -> dict[str, Any]:
+        """This process's part of the batch, with rows of another in the places that are its own."""
+        pad_id = self._tokenizer.pad_token_id
+        whole = {
+            key: self._of_all(value, key in LEFT, pad_id if key.endswith("_ids") else 0)
+            if isinstance(value, torch.Tensor) and value.dim()
+            else value
+            for key, value in more.items()
+        }
+        own = self._own(len(batch["completion_mask"]))
+        mine = {
+            place - own.start: row for place, row in zip(places, rows, strict=True) if own.start <= place < own.stop
+        }
+        merged = replace_rows(batch, whole, list(mine), list(mine.values()), pad_id)
+        return {**merged, "num_items_in_batch": self.accelerator.gather(merged["completion_mask"].sum()).sum()}
 
     def _sample_once(self, inputs: list[dict[str, Any]]) -> tuple[dict[str, Any], Judged]:
         batch = super()._generate_and_score_completions(inputs)
+        self._warn_of_drift()
         judged = self.reward.judged
         assert judged is not None  # the parent has just called the reward function
         return batch, judged
+
+    def _warn_of_drift(self) -> None:
+        """Says so when vLLM and the trainer disagree on what was sampled."""
+        found = self._metrics["train"].get(DRIFT)
+        if self.policy.vllm is None or not found:
+            return
+        limit = self.policy.vllm.drift_limit
+        self._metrics["train"]["sampling/drift_alarm"].append(float(found[-1] > limit))
+        if found[-1] > limit and is_first():
+            _log.warning(
+                "step %d: vLLM and the trainer differ by %.3f in a sampled token's log-probability, on average; "
+                "policy.vllm.drift_limit is %.3f. Their versions, precision or settings do not fit together.",
+                *(self.state.global_step, found[-1], limit),
+            )
 
     def _rows(self, group: int) -> range:
         return range(group * self.group_size, (group + 1) * self.group_size)
@@ -235,7 +337,8 @@ class RTTGRPOTrainer(GRPOTrainer):
             (prompt, response), (prompt_mask, counted) = (
                 (tensor[:, :-logits_to_keep], tensor[:, -logits_to_keep:]) for tensor in (ids, mask)
             )
-            packed = pack(prompt, prompt_mask, response, counted, dtype=model.dtype)
+            dtype = self.accelerator.unwrap_model(model).dtype
+            packed = pack(prompt, prompt_mask, response, counted, dtype=dtype)
             with self.accelerator.autocast():
                 found = model(**packed.inputs, fused_lm_head=True)
             log_probs.append(unpack(found.log_probs, packed.places, counted))
@@ -258,6 +361,7 @@ class RTTGRPOTrainer(GRPOTrainer):
             loss = -self._get_per_token_logps_and_entropies(self.model, text, torch.ones_like(text), text.shape[1] - 1)[
                 0
             ].mean()
+        now, before, counted = map(self._of_all, (now, before, counted))
         self._metrics["train"]["diagnostics/kl_to_start"].append(divergence(now[counted], before[counted]))
         self._metrics["train"]["diagnostics/unrelated_loss"].append(loss.item())
 
@@ -277,7 +381,7 @@ class RTTGRPOTrainer(GRPOTrainer):
             "credit_seconds": seconds,
         }
         if assigned.relevance is not None:
-            figures["relevance_entropy"] = relevance_entropy(assigned.relevance, judged.valid, mask.cpu())
+            figures["relevance_entropy"] = relevance_entropy(assigned.relevance.cpu(), judged.valid, mask.cpu())
         for name, value in figures.items():
             self._metrics["train"][f"rubrics/{name}"].append(value)
 
@@ -297,15 +401,15 @@ def refuse_unproven(config: GRPOConfig) -> None:
 
 def rollout_rows(
     step: int,
-    inputs: Sequence[dict[str, Any]],
+    answered: Sequence[str],
     judged: Judged,
     spans: Sequence[Sequence[tuple[int, int]]],
     assigned: Assigned,
 ) -> pd.DataFrame:
-    """The batch as rows of rtt.tables.Rollouts."""
+    """The batch as rows of rtt.tables.Rollouts; `answered` are the prompts' ids."""
     relevance, advantages = assigned.relevance, assigned.advantages
     rows = []
-    for j, row in enumerate(inputs):
+    for j, prompt_id in enumerate(answered):
         count = len(spans[j])
         by_rubric = (
             {}
@@ -323,7 +427,7 @@ def rollout_rows(
             {
                 "step": step,
                 "row": j,
-                "prompt_id": row["prompt_id"],
+                "prompt_id": prompt_id,
                 "response": judged.responses[j],
                 "verdicts": json.dumps(verdicts),
                 "reward": judged.rewards[j].item(),

@@ -29,6 +29,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from rtt.errors import UserError
+from rtt.processes import device
 from rtt.relevance.offsets import Span
 
 SEPARATOR = "\n\n"
@@ -229,7 +230,7 @@ class Discriminator:
                 network = Network(body, config.hidden_size)
             network.load_state_dict(load_file(folder / WEIGHTS))
             return cls(
-                network,
+                network.to(device()),
                 tokenizer,
                 bidirectional=saved.bidirectional,
                 max_length=saved.max_length,

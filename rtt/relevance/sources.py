@@ -40,6 +40,8 @@ class RelevanceBatch:
         step: optimiser steps taken before this batch was sampled.
         log_probs: given B user messages, the policy's log-probability (B, T) of each sampled token under them; what it
             gives for tokens that do not count does not matter. None where no policy can be asked.
+        width: K, the rubrics of the prompt that has most; more where other processes hold rows that have more.
+        first: number of the first row in the whole batch, of which this may be one process's part.
 
     Raises:
         ValueError: lists of different lengths, or more spans than T.
@@ -52,19 +54,17 @@ class RelevanceBatch:
     length: int
     step: int = 0
     log_probs: Callable[[list[str]], torch.Tensor] | None = None
+    width: int = 0
+    first: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "width", max([self.width, *map(len, self.rubrics)]))
         sizes = {name: len(getattr(self, name)) for name in ("rubrics", "prompts", "responses", "spans")}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"the batch's lists differ in length: {sizes}")
         longest = max((len(row) for row in self.spans), default=0)
         if longest > self.length:
             raise ValueError(f"a response has {longest} spans, and length is {self.length}")
-
-    @property
-    def width(self) -> int:
-        """K, the rubrics of the prompt that has most."""
-        return max((len(row) for row in self.rubrics), default=0)
 
 
 class RelevanceSource(Protocol):
@@ -275,7 +275,7 @@ def _draws(batch: RelevanceBatch, seed: int, stream: int) -> torch.Tensor:
     key = np.array([seed, stream], dtype=np.uint64)
     draws = np.zeros((len(batch.rubrics), batch.width, batch.length), dtype=np.float32)
     for j, k in _places(batch):
-        start = np.array([0, batch.step, j, k], dtype=np.uint64)
+        start = np.array([0, batch.step, batch.first + j, k], dtype=np.uint64)
         count = len(batch.spans[j])
         draws[j, k, :count] = np.random.Generator(np.random.Philox(counter=start, key=key)).random(count, np.float32)
     return torch.from_numpy(draws)

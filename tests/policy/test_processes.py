@@ -1,0 +1,81 @@
+"""Several processes come to what one comes to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from rtt.credit.advantages import PARTITIONS
+
+ROOT = Path(__file__).parents[2]
+TWO = ROOT / "config" / "accelerate" / "two_processes_cpu.yaml"
+CREDIT = {"relevance": "rules", "rule": "add", "weight": 0.5}
+ARMS = {
+    "rl_csr": {},
+    **{name: {"credit": {**CREDIT, "partition": name}} for name in PARTITIONS},
+    "random": {"credit": {**CREDIT, "relevance": "random"}},
+    "contrast": {"credit": {**CREDIT, "relevance": "contrast"}},
+    "cort": {"cort": {"ramp_steps": 1}},
+    "dapo": {"objective": "dapo", "credit": CREDIT},
+}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Path:
+    values = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text())
+    values["arms"] = ARMS
+    # 12 rows in groups of 4: of the second group two rows lie in the first process and two in the second
+    values["policy"] |= {"rounds": 1, "steps_per_round": 3, "batch_size": 12, "group_size": 4, "learning_rate": 1e-2}
+    values["policy"] |= {"micro_batch_size": 3, "diagnostics_every": 2}
+    path = tmp_path_factory.mktemp("processes") / "config.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(config, prompts, tiny_policy, nltk_data) -> dict[int, Path]:
+    """What one process and what two made of the same given responses."""
+    launchers = {
+        1: [sys.executable],
+        2: [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(TWO)],
+    }
+    places = {}
+    for count, launcher in launchers.items():
+        places[count] = config.parent / str(count)
+        line = [str(Path(__file__).with_name("scripted.py")), config, prompts, tiny_policy, nltk_data, places[count]]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TRL_EXPERIMENTAL_SILENCE": "1"}
+        done = subprocess.run(
+            [*launcher, *map(str, line), *ARMS], capture_output=True, text=True, env=environment, cwd=ROOT, timeout=600
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+    return places
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_two_processes_give_the_update_of_one(trained, arm):
+    one, two = (torch.load(trained[count] / arm / "weights.pt") for count in (1, 2))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
+    moved = max(value.abs().max() for name, value in one.items() if "lora_B" in name)  # they start at 0
+    assert moved > 1e-3
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_two_processes_give_each_token_the_advantage_of_one(trained, arm):
+    one, two = (pd.read_parquet(trained[count] / arm / "rollouts.parquet") for count in (1, 2))
+    assert len(one) == 36
+    exact = ["step", "row", "prompt_id", "response", "verdicts", "reward", "token_spans"]
+    pd.testing.assert_frame_equal(two[exact], one[exact])
+    tolerance = 1e-3 if arm in ("contrast", "cort") else 1e-6  # the policy's own figures enter there
+    for name in ("advantages", "token_advantages"):
+        for mine, theirs in zip(one[name].map(yaml.safe_load), two[name].map(yaml.safe_load), strict=True):
+            torch.testing.assert_close(torch.tensor(theirs), torch.tensor(mine), rtol=tolerance, atol=tolerance)
+    assert one["reward"].groupby([one["step"], one["row"] // 4]).nunique().max() > 1  # there is something to learn
