@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from rtt.errors import UserError
 
 MARK = "ACCELERATE_MIXED_PRECISION"
 """Environment variable that every launcher of accelerate sets for what it starts."""
+
+STEP = ("--module", "rtt.cli")
+"""What a launcher starts. The step's own arguments are not shown to its parser, which takes some for its own."""
 
 
 def launched() -> bool:
@@ -70,15 +74,31 @@ def launch(file: Path, arguments: Sequence[str]) -> None:
                 where=file,
                 todo="pip install deepspeed, or name another configuration under policy.accelerate",
             )
-    from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    line = ["--config_file", str(file), "--module", "rtt.cli", *arguments]
     # What failed has said so itself; the launchers' own tracebacks would bury it.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
-        launch_command(launch_command_parser().parse_args(line))
+        if settings.get("distributed_type") == "MULTI_CPU":
+            _on_processors(settings["num_processes"], arguments)
+        else:
+            from accelerate.commands.launch import launch_command, launch_command_parser
+
+            parsed = launch_command_parser().parse_args(["--config_file", str(file), *STEP])
+            parsed.training_script_args = list(arguments)
+            launch_command(parsed)
     except (subprocess.CalledProcessError, ChildFailedError):
         sys.exit(1)
     except ValueError as error:
         raise UserError(f"accelerate refuses its configuration: {error}", where=file, todo="correct it") from None
+
+
+def _on_processors(count: int, arguments: Sequence[str]) -> None:
+    """Several processes without a graphics card, for which accelerate's own launcher wants MPI."""
+    from torch.distributed import run
+
+    os.environ.update({MARK: "no", "ACCELERATE_USE_CPU": "true"})
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the step sets its own number
+    parsed = run.get_args_parser().parse_args(["--standalone", f"--nproc-per-node={count}", *STEP])
+    parsed.training_script_args = list(arguments)
+    run.run(parsed)

@@ -196,6 +196,8 @@ class RTTGRPOTrainer(GRPOTrainer):
         """
         if self.accelerator.num_processes == 1:
             return rows
+        if rows.dtype == torch.bool:  # which accelerate turns into integers, but only in the process that pads
+            return self._of_all(rows.int(), left, fill).bool()
         rows = rows.to(self.accelerator.device)
         if rows.dim() > 1:
             rows = self.accelerator.pad_across_processes(rows, dim=rows.dim() - 1, pad_index=fill, pad_first=left)
