@@ -26,15 +26,6 @@ def launched() -> bool:
     return MARK in os.environ
 
 
-def processes_of(file: str | Path | None) -> int:
-    """How many processes a configuration of accelerate starts; 1 without one.
-
-    Raises:
-        UserError: the file is absent or malformed, or does not say.
-    """
-    return 1 if file is None else int(read_settings(Path(file))["num_processes"])
-
-
 def read_settings(file: Path) -> dict[str, Any]:
     """A configuration of accelerate.
 

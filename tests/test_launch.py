@@ -11,7 +11,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
 from rtt.errors import UserError
-from rtt.launch import launch, processes_of
+from rtt.launch import launch, read_settings
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted((ROOT / "config" / "accelerate").glob("*.yaml"))
@@ -20,12 +20,8 @@ SHIPPED = sorted((ROOT / "config" / "accelerate").glob("*.yaml"))
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_accelerate_reads_what_is_shipped(path):
     settings = load_config_from_file(str(path))
-    assert settings.num_processes == processes_of(path)
+    assert settings.num_processes == read_settings(path)["num_processes"]
     assert settings.num_machines == 1
-
-
-def test_without_a_file_there_is_one_process():
-    assert processes_of(None) == 1
 
 
 @pytest.mark.parametrize("text", ["[]", "num_processes: none", "num_processes: 0", "a: [", "distributed_type: FSDP"])
@@ -33,13 +29,13 @@ def test_a_malformed_configuration_is_refused_by_name(tmp_path, text):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(UserError) as refused:
-        processes_of(path)
+        read_settings(path)
     assert str(path) in str(refused.value)
 
 
 def test_an_absent_configuration_is_refused_by_name(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
-        processes_of(tmp_path / "none.yaml")
+        read_settings(tmp_path / "none.yaml")
 
 
 def test_deepspeed_that_is_not_installed_is_named():

@@ -39,7 +39,7 @@ def test_the_published_figures_stand_in_each(path, monkeypatch):
 @pytest.mark.cluster
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
 def test_each_runs_whole_on_a_tiny_model(path, tmp_path):
-    """All arms, in two processes, with the rules in the judge's and the annotator's place."""
+    """In two processes, with the rules in the judge's and the annotator's place."""
     rows = [
         {
             "prompt": f"Write about thing {number}. Use the letter e at least {3 + number % 4} times. No commas.",
@@ -99,6 +99,8 @@ def test_each_runs_whole_on_a_tiny_model(path, tmp_path):
             "bootstrap_draws": 100,
         },
     }
+    if path.stem != "qwen3_4b":  # which the others are laid over
+        tiny["arms"] = dict.fromkeys(("sft", "dpo", "rl_aon", "rtt_aon"))
     config = tmp_path / "tiny.yaml"
     config.write_text(yaml.safe_dump(tiny))
     line = [sys.executable, "-m", "rtt.cli", "run", "--config", str(config), "--cores", "2"]

@@ -5,7 +5,7 @@ import torch
 
 from rtt.config import Arm
 from rtt.credit.advantages import response_advantages, token_advantages
-from rtt.policy.assignment import Judged, assign
+from rtt.policy.assignment import Judged, assign, measure
 from rtt.relevance.sources import RelevanceBatch
 from rtt.rubrics import Rubric
 
@@ -39,7 +39,8 @@ def batch(step: int = 0, log_probs=None) -> RelevanceBatch:
 
 def given(arm: dict, step: int = 0, log_probs=None):
     source = (lambda _: ABOUT.expand(4, 2, 3)) if "credit" in arm else None
-    return assign(Arm.model_validate(arm), judged(), batch(step, log_probs), MASK, 4, source)
+    parsed = Arm.model_validate(arm)
+    return assign(parsed, judged(), measure(parsed, batch(step, log_probs), source), MASK, 4, step)
 
 
 def test_an_arm_without_credit_gets_the_broadcast_response_term():

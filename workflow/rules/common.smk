@@ -9,10 +9,12 @@ from snakemake.exceptions import WorkflowError
 from rtt import layout
 from rtt.config import parse_config, to_dict, write_config
 from rtt.errors import UserError
+from rtt.launch import read_settings
 from rtt.report.outputs import report_outputs
 
 try:
     SETTINGS = parse_config(config, " ".join(map(str, workflow.configfiles)) or "config")
+    LAUNCHER = {} if SETTINGS.policy.accelerate is None else read_settings(Path(SETTINGS.policy.accelerate))
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -57,7 +59,8 @@ def arm_settings(wildcards):
     """What a round depends on: its arm, without the seeds, and the policy's settings."""
     arm = {key: value for key, value in section("arms")["arms"][wildcards.arm].items() if key != "seeds"}
     offline = section("offline") if wildcards.arm in OFFLINE else {}
-    return {**section("policy", "judge"), **offline, "arm": arm}
+    launcher = {"accelerate": LAUNCHER} if LAUNCHER else {}
+    return {**section("policy", "judge"), **offline, **launcher, "arm": arm}
 
 
 def all_scores(wildcards=None):

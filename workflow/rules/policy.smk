@@ -17,7 +17,7 @@ rule train_round:
     wildcard_constraints:
         arm=one_of(ONLINE),
     priority: 10
-    threads: SETTINGS.policy.threads
+    threads: SETTINGS.policy.threads * LAUNCHER.get("num_processes", 1)
     resources:
         mem_mb=4000,
     params:
@@ -61,7 +61,7 @@ rule train_offline_round:
     wildcard_constraints:
         arm=one_of(OFFLINE),
     priority: 10
-    threads: SETTINGS.policy.threads
+    threads: SETTINGS.policy.threads * LAUNCHER.get("num_processes", 1)
     resources:
         mem_mb=4000,
     params:
