@@ -184,9 +184,12 @@ def test_arguments_a_checker_does_not_take_are_refused(check, kwargs, what):
 
 def test_absent_nltk_data_is_said_and_refuses_no_arguments(monkeypatch):
     import nltk
+    from if_verifiable.ifeval import instructions_util
 
     monkeypatch.setattr(nltk.data, "path", [])
+    # An earlier test in this process may have had the tokenizers read.
     nltk.tokenize._get_punkt_tokenizer.cache_clear()
+    instructions_util._get_sentence_tokenizer.cache_clear()
     sentences = {"num_sentences": 2, "relation": "at least"}
     for kind, kwargs in (("muldimif:sentences", {"most": 3}), ("length_constraints:number_sentences", sentences)):
         rules._build.cache_clear()
