@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import sys
@@ -27,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     line = list(sys.argv[1:] if argv is None else argv)
     arguments = parse(line)
     arguments.line = line  # for a step that starts itself anew in several processes
+    # A step loads libraries of some hundred thousand objects, and the collector goes through them again and again: with
+    # its own thresholds that is a sixth of a short step.
+    gc.set_threshold(100_000, 50, 1000)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

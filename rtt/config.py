@@ -66,6 +66,8 @@ class Prompts(_Section):
     """Rubric kinds no training prompt has."""
     splits: dict[Literal["train", "validation", "heldout_topics"], Share]
     """Share of the topics in each split; they sum to 1."""
+    max_rubrics: Count | None = None
+    """Rubrics of a training prompt that are used, the first ones; None uses all."""
 
     @model_validator(mode="after")
     def _whole(self) -> Prompts:

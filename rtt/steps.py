@@ -87,6 +87,7 @@ def _remove(path: Path) -> None:
 def prompts(arguments: argparse.Namespace) -> None:
     from rtt.data.prompts import make_prompts
     from rtt.data.read import read_prompts
+    from rtt.data.table import cap_rubrics
     from rtt.tables import Prompts, write_table
 
     config = _config(arguments)
@@ -96,6 +97,9 @@ def prompts(arguments: argparse.Namespace) -> None:
         table = read_prompts(arguments.input, "auto", shares, settings.heldout_kinds, settings.seed)
     else:
         table = make_prompts(settings.count, settings.seed, settings.heldout_kinds, settings.splits)
+    if settings.max_rubrics is not None:
+        table, dropped = cap_rubrics(table, settings.max_rubrics)
+        _say(f"{dropped} rubrics are left out: training prompts keep their first {settings.max_rubrics}")
     write_table(table, Prompts, arguments.output)
     _copy_config(config, arguments.output)
     _say(f"{len(table)} prompts ({_counts(table['split'])}) are at {arguments.output}")
@@ -333,42 +337,14 @@ def round_(arguments: argparse.Namespace) -> None:
     if config.policy.accelerate and not launched():
         launch(Path(config.policy.accelerate), arguments.line)
         return
-    from rtt.config import to_dict
     from rtt.judging.rules import use_nltk_data
     from rtt.policy.rounds import Inputs, run_round
     from rtt.processes import is_first
-    from rtt.provenance import tags
-    from rtt.tracking import Both, NoRun, Run, Tracker, flatten
+    from rtt.tracking import NoRun
 
     use_nltk_data(arguments.nltk)
     arm, seed, number = arguments.arm, arguments.seed, arguments.round
-    run: Run = NoRun()
-    if arguments.track and arm in config.arms and is_first():
-        tracker = Tracker(arguments.track, config.tracking.experiment)
-        all_tags = {**tags(to_dict(config), arguments.prompts), "arm": arm, "seed": str(seed)}
-        # The first round begins the arm anew: MLflow lets no parameter of the earlier parent change.
-        open_parent = tracker.open if number == 1 else tracker.find_or_open
-        parent = open_parent(f"{arm}/seed_{seed}", f"{arm} seed {seed}", {**all_tags, "level": "arm"})
-        if number == 1:
-            parent.log_params(
-                {
-                    "arm": arm,
-                    "seed": seed,
-                    **flatten(to_dict(config.policy), "policy."),
-                    **flatten(to_dict(config.arms[arm]), "arm."),
-                }
-            )
-        parent.log_inputs({"training": arguments.prompts}, _model_digests(arguments))
-        child = tracker.open(
-            f"{arm}/seed_{seed}/round_{number}",
-            f"{arm} seed {seed} round {number}",
-            {**all_tags, "level": "round", "round": str(number)},
-            parent.run_id,
-        )
-        child.log_inputs({"training": arguments.prompts}, _model_digests(arguments))
-        if config.tracking.system_metrics:
-            child.watch_system(arguments.track)
-        run = Both(child, parent)
+    run = _open_round(arguments, config) if arguments.track and arm in config.arms and is_first() else NoRun()
     try:
         summary = run_round(
             config,
@@ -399,6 +375,29 @@ def round_(arguments: argparse.Namespace) -> None:
         f"{arm} seed {seed} round {number}: step {summary['step']}, instruction accuracy in training "
         f"{_figure(summary['accuracy'])}, {summary['seconds']:.0f} s; it is at {arguments.output}"
     )
+
+
+def _open_round(arguments: argparse.Namespace, config: Any) -> Any:
+    """The runs of this round and of its arm and seed. A server that does not answer keeps no round from training: the
+    figures are sent from the round's files when the comparison is logged."""
+    import logging
+
+    from rtt.tracking import Both, NoRun, Rounds, Tracker
+
+    tracker = Tracker(arguments.track, config.tracking.experiment)
+    rounds = Rounds(tracker, config, arguments.prompts)
+    try:
+        # The first round begins the arm anew: MLflow lets no parameter of the earlier parent change.
+        parent = rounds.arm(arguments.arm, arguments.seed, anew=arguments.round == 1)
+        child = rounds.round(arguments.arm, arguments.seed, arguments.round, parent)
+    except UserError as error:
+        logging.getLogger(__name__).warning("training goes on without MLflow, its figures are sent later; %s", error)
+        return NoRun()
+    for run in (parent, child):
+        run.log_inputs({"training": arguments.prompts}, _model_digests(arguments))
+    if config.tracking.system_metrics:
+        child.watch_system(arguments.track)
+    return Both(child, parent)
 
 
 def _model_digests(arguments: argparse.Namespace) -> dict[str, str]:

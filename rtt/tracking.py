@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from rtt.config import Config, to_dict
 from rtt.errors import UserError
-from rtt.provenance import short_digest
+from rtt.provenance import short_digest, tags
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +23,9 @@ KEY = "rtt.key"
 
 SHARED_VIEW = "arms"
 """Name of the view of all arms: ``…/#/experiments/1/runs?viewStateShareKey=arms``."""
+
+_MARK = "train/loss"
+"""Every step of a round has this figure."""
 
 SQLITE = "sqlite:///"
 """What stands before the path in the URI of a SQLite database."""
@@ -66,9 +70,9 @@ def _metric_name(name: str) -> str:
 
 
 class MlflowRun:
-    """A run in MLflow. A server that stops answering costs figures in MLflow, never the training: the figures also
-    stand in metrics.jsonl, and those that could not be sent are sent with the next ones. Anything else that could not
-    be sent is lost with a warning."""
+    """A run in MLflow. A server that stops answering never costs the training: figures that could not be sent are sent
+    with the next ones, and those of a round at last from its metrics.jsonl, by :meth:`Rounds.complete`. Anything else
+    that could not be sent is lost with a warning."""
 
     def __init__(self, client: Any, run_id: str) -> None:
         self.client, self.run_id = client, run_id
@@ -90,6 +94,22 @@ class MlflowRun:
             _log.warning("MLflow did not take the figures of step %d, they are kept for later: %s", step, error)
         else:
             self.waiting = []
+
+    def steps(self, metric: str) -> set[int]:
+        """The steps at which MLflow has a metric. None are known of a server that does not answer."""
+        try:
+            return {one.step for one in self.client.get_metric_history(self.run_id, metric)}
+        except Exception as error:  # of the same many types as above
+            _log.warning("MLflow did not give the history of run %s: %s", self.run_id, error)
+            return set()
+
+    def finished(self) -> bool:
+        """Whether MLflow has the run as finished; no where it does not answer."""
+        try:
+            return bool(self.client.get_run(self.run_id).info.status == "FINISHED")
+        except Exception as error:
+            _log.warning("MLflow did not give the status of run %s: %s", self.run_id, error)
+            return False
 
     def log_params(self, values: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -201,6 +221,9 @@ class Tracker:
     def __init__(self, uri: str, experiment: str) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("DO_NOT_TRACK", "true")
+        # MLflow's own 7 tries of 2 minutes each would hold up every step of a training whose server is gone.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         from mlflow import MlflowClient
 
         self.uri, self.name = uri, experiment
@@ -288,10 +311,10 @@ class Tracker:
                 self.client.delete_run(earlier.info.run_id)
         return self._create(key, name, tags, parent)
 
-    def find_or_open(self, key: str, name: str, tags: Mapping[str, str]) -> MlflowRun:
-        """The run of `key`, made when it is not there: for parents, which several steps write to."""
+    def find(self, key: str) -> MlflowRun | None:
+        """The run of `key`, if it is there."""
         found = self._find(key)
-        return MlflowRun(self.client, found[0].info.run_id) if found else self._create(key, name, tags, None)
+        return MlflowRun(self.client, found[0].info.run_id) if found else None
 
     def _create(self, key: str, name: str, tags: Mapping[str, str], parent: str | None) -> MlflowRun:
         all_tags = {**tags, KEY: key, "mlflow.runName": name}
@@ -301,3 +324,59 @@ class Tracker:
         with self._answering():
             run = self.client.create_run(experiment, tags=all_tags, run_name=name)
         return MlflowRun(self.client, run.info.run_id)
+
+
+class Rounds:
+    """The runs of arms and of their rounds.
+
+    Args:
+        data: the table of prompts; its digest becomes a tag.
+    """
+
+    def __init__(self, tracker: Tracker, config: Config, data: Path) -> None:
+        self.tracker, self.config, self.data = tracker, config, data
+        self.tags = tags(to_dict(config), data)
+
+    def _arm_tags(self, arm: str, seed: int) -> dict[str, str]:
+        return {**self.tags, "arm": arm, "seed": str(seed)}
+
+    def arm(self, arm: str, seed: int, *, anew: bool) -> MlflowRun:
+        """The run of an arm with one seed; made, with its parameters, when it is not there or has to be a new one."""
+        key, name = f"{arm}/seed_{seed}", f"{arm} seed {seed}"
+        found = None if anew else self.tracker.find(key)
+        if found is not None:
+            return found
+        run = self.tracker.open(key, name, {**self._arm_tags(arm, seed), "level": "arm"})
+        if arm in self.config.arms:  # the base has none
+            values = {"policy": to_dict(self.config.policy), "arm": to_dict(self.config.arms[arm])}
+            run.log_params({"arm": arm, "seed": seed, **flatten(values)})
+        return run
+
+    def round(self, arm: str, seed: int, number: int, parent: MlflowRun) -> MlflowRun:
+        """A new run for a round, below its arm's."""
+        return self.tracker.open(
+            f"{arm}/seed_{seed}/round_{number}",
+            f"{arm} seed {seed} round {number}",
+            {**self._arm_tags(arm, seed), "level": "round", "round": str(number)},
+            parent.run_id,
+        )
+
+    def complete(self, arm: str, seed: int, number: int, figures: Mapping[int, Mapping[str, float]]) -> int:
+        """Sends what MLflow lacks of a round's figures, to its run and to its arm's.
+
+        Args:
+            figures: by optimiser step.
+
+        Returns:
+            How many steps were lacking in one of the two.
+        """
+        parent = self.arm(arm, seed, anew=False)
+        own = self.tracker.find(f"{arm}/seed_{seed}/round_{number}") or self.round(arm, seed, number, parent)
+        lacking: set[int] = set()
+        for run in (own, parent):
+            for step in sorted(set(figures) - run.steps(_MARK)):
+                run.log_metrics({f"train/{name}": value for name, value in figures[step].items()}, step)
+                lacking.add(step)
+        if not own.finished():
+            own.finish()
+        return len(lacking)

@@ -39,6 +39,45 @@ def _only_one(results: Path) -> Iterator[None]:
         yield
 
 
+def settle_pulled(results: Path, workflow: Path) -> bool:
+    """Gives all products the same time when they were pulled into a clone in which Snakemake has run nothing yet.
+
+    `dvc pull` writes files in any order, and Snakemake takes a file older than what it was made from for outdated.
+
+    Args:
+        results: results folder of the configuration.
+        workflow: folder with ``dvc.lock`` and, where something has run, ``.snakemake/metadata``.
+
+    Returns:
+        Whether the times were set.
+    """
+    lock, metadata = workflow / "dvc.lock", workflow / ".snakemake" / "metadata"
+    if not lock.exists() or f"path: {results}/" not in lock.read_text() or any(metadata.glob("*")):
+        return False
+    now = time.time()
+    for path in sorted(results.rglob("*"), reverse=True):  # a folder after what it holds
+        os.utime(path, (now, now))
+    return True
+
+
+def settle_future(results: Path) -> float:
+    """Brings the times of all products back when some lie in the future: the clock was set back since they were made.
+
+    Snakemake fails every step whose inputs are newer than its new output. The order of the products stays.
+
+    Returns:
+        By how many seconds.
+    """
+    paths = sorted(results.rglob("*"), reverse=True)  # a folder after what it holds
+    times = {path: path.stat().st_mtime for path in paths if path.exists()}
+    ahead = max(times.values(), default=0) - time.time()
+    if ahead < 1:
+        return 0.0
+    for path, made in times.items():
+        os.utime(path, (made - ahead, made - ahead))
+    return ahead
+
+
 def run_workflow(config_file: Path, cores: str, more: Sequence[str]) -> int:
     """Runs Snakemake on `config_file` and prints the main table and where everything is.
 

@@ -100,7 +100,10 @@ def test_each_runs_whole_on_a_tiny_model(path, tmp_path):
         },
     }
     if path.stem != "qwen3_4b":  # which the others are laid over
-        tiny["arms"] = dict.fromkeys(("sft", "dpo", "rl_aon", "rtt_aon"))
+        tiny["arms"] = dict.fromkeys(("sft", "dpo", "rl_csr", "rl_aon", "rtt_aon"))
+        tiny["evaluation"]["benchmarks"] |= dict.fromkeys(("heldout_topics", "heldout_kinds", "ifbench"))
+        tiny["headline"] = None
+        tiny["policy"]["accelerate"] = "config/accelerate/one_device.yaml"
     config = tmp_path / "tiny.yaml"
     config.write_text(yaml.safe_dump(tiny))
     line = [sys.executable, "-m", "rtt.cli", "run", "--config", str(config), "--cores", "2"]

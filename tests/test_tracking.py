@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from rtt.config import load_config
 from rtt.errors import UserError
-from rtt.tracking import KEY, Both, NoRun, Tracker, flatten
+from rtt.tracking import KEY, Both, NoRun, Rounds, Tracker, flatten
 
+SMOKE = Path(__file__).parents[1] / "config" / "smoke.yaml"
 NOBODY = "http://127.0.0.1:9"  # the discard port, on which nobody listens
 
 
@@ -89,11 +91,57 @@ def test_step_done_again_replaces_its_run_alone(tracker):
     assert stages == ["active", "deleted", "active"]
 
 
-def test_parent_is_found_again_and_made_when_absent(tracker):
-    parent = tracker.find_or_open("arm/seed_0", "arm", {"arm": "rtt"})
-    assert tracker.find_or_open("arm/seed_0", "arm", {}).run_id == parent.run_id
-    assert tracker.find_or_open("arm/seed_1", "arm", {}).run_id != parent.run_id
-    assert tracker.client.get_run(parent.run_id).data.tags["arm"] == "rtt"
+@pytest.fixture
+def rounds(tracker: Tracker, tmp_path: Path) -> Rounds:
+    data = tmp_path / "prompts.parquet"
+    data.write_text("prompts")
+    return Rounds(tracker, load_config(SMOKE), data)
+
+
+def test_an_arms_run_is_found_again_and_made_when_absent_or_asked_for_anew(tracker, rounds):
+    parent = rounds.arm("rtt_csr", 0, anew=False)
+    made = tracker.client.get_run(parent.run_id).data
+    assert (made.tags["arm"], made.tags["seed"], made.tags["level"]) == ("rtt_csr", "0", "arm")
+    assert made.params["arm.credit.weight"] == "0.5"
+    assert made.params["policy.group_size"] == "4"
+    assert rounds.arm("rtt_csr", 0, anew=False).run_id == parent.run_id
+    assert rounds.arm("rtt_csr", 1, anew=False).run_id != parent.run_id
+    assert rounds.arm("rtt_csr", 0, anew=True).run_id != parent.run_id
+    assert rounds.arm("base", 0, anew=False).run_id
+
+
+FIGURES = {3: {"loss": 0.3, "reward": 0.5}, 4: {"loss": 0.4, "reward": float("nan")}}
+
+
+def test_what_mlflow_lacks_of_a_round_is_sent_and_nothing_twice(tracker, rounds):
+    parent = rounds.arm("rtt_csr", 0, anew=True)
+    child = rounds.round("rtt_csr", 0, 2, parent)
+    for run in (parent, child):
+        run.log_metrics({"train/loss": 0.3, "train/reward": 0.5, "train/step_time": 7.0}, 3)
+    assert rounds.complete("rtt_csr", 0, 2, FIGURES) == 1
+    for run in (parent, child):
+        assert history(tracker, run.run_id, "train/loss") == [(3, 0.3), (4, 0.4)]
+        assert history(tracker, run.run_id, "train/reward") == [(3, 0.5)]
+        assert history(tracker, run.run_id, "train/step_time") == [(3, 7.0)]
+    assert tracker.client.get_run(child.run_id).info.status == "FINISHED"
+    assert rounds.complete("rtt_csr", 0, 2, FIGURES) == 0
+
+
+def test_a_round_mlflow_knows_nothing_of_gets_its_runs_from_its_figures(tracker, rounds):
+    assert rounds.complete("rtt_csr", 0, 1, FIGURES) == 2
+    assert keys(tracker) == ["rtt_csr/seed_0", "rtt_csr/seed_0/round_1"]
+    child, parent = tracker.find("rtt_csr/seed_0/round_1"), tracker.find("rtt_csr/seed_0")
+    assert tracker.client.get_run(child.run_id).data.tags["mlflow.parentRunId"] == parent.run_id
+    assert history(tracker, parent.run_id, "train/loss") == [(3, 0.3), (4, 0.4)]
+
+
+def test_a_finished_round_that_lacks_nothing_is_left_alone(tracker, rounds):
+    rounds.complete("rtt_csr", 0, 1, FIGURES)
+    child = tracker.find("rtt_csr/seed_0/round_1")
+    ended = tracker.client.get_run(child.run_id).info.end_time
+    time.sleep(0.01)
+    rounds.complete("rtt_csr", 0, 1, FIGURES)
+    assert tracker.client.get_run(child.run_id).info.end_time == ended
 
 
 def test_child_names_its_parent(tracker):

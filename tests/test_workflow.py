@@ -17,7 +17,7 @@ import yaml
 from rtt import layout
 from rtt.config import FULL, load_config
 from rtt.errors import UserError
-from rtt.workflow import run_workflow, summary
+from rtt.workflow import run_workflow, settle_future, settle_pulled, summary
 
 SMOKE = Path(__file__).parents[1] / "config" / "smoke.yaml"
 TABLE = "arm   instruction accuracy\nbase  31.2\n"
@@ -124,3 +124,50 @@ def test_summary_gives_the_discriminators_figures_and_none_for_a_missing_one(con
     text = summary(load_config(config), 90)
     assert "discriminator, AUPRC: unseen_topics 0.751, unseen_kinds none; trained in 42 s" in text
     assert text.endswith("done in 1.5 minutes")
+
+
+def pulled(folder: Path) -> tuple[Path, Path]:
+    """Two products that came in the wrong order, and what DVC knows them by."""
+    made, made_from = folder / "made" / "tables" / "main.csv", folder / "made" / "data" / "prompts.parquet"
+    for age, path in ((200, made), (100, made_from)):
+        path.parent.mkdir(parents=True)
+        path.write_text(path.name)
+        os.utime(path, (time.time() - age, time.time() - age))
+    (folder / "dvc.lock").write_text("stages:\n  data:\n    outs:\n    - path: made/data\n")
+    return made, made_from
+
+
+def test_pulled_products_are_of_one_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made, made_from = pulled(tmp_path)
+    assert settle_pulled(Path("made"), tmp_path) is True
+    times = {path.stat().st_mtime for path in (made, made_from, made.parent)}
+    assert len(times) == 1
+    assert times.pop() > time.time() - 60
+
+
+@pytest.mark.parametrize("there", ["no lock", "other results", "Snakemake has run"])
+def test_products_that_did_not_come_by_dvc_keep_their_times(tmp_path, monkeypatch, there):
+    monkeypatch.chdir(tmp_path)
+    made, made_from = pulled(tmp_path)
+    if there == "no lock":
+        (tmp_path / "dvc.lock").unlink()
+    elif there == "other results":
+        (tmp_path / "dvc.lock").write_text("stages:\n  data:\n    outs:\n    - path: made_elsewhere/data\n")
+    else:
+        (tmp_path / ".snakemake" / "metadata").mkdir(parents=True)
+        (tmp_path / ".snakemake" / "metadata" / "bWFkZQ==").write_text("{}")
+    assert settle_pulled(Path("made"), tmp_path) is False
+    assert made.stat().st_mtime < made_from.stat().st_mtime
+
+
+def test_products_of_the_future_come_back_in_their_order(tmp_path):
+    made, made_from = pulled(tmp_path)
+    now = time.time()
+    for ahead, path in ((5000, made), (3000, made_from)):
+        os.utime(path, (now + ahead, now + ahead))
+    assert settle_future(tmp_path / "made") == pytest.approx(5000, abs=5)
+    assert made.stat().st_mtime == pytest.approx(now, abs=5)
+    assert made.stat().st_mtime - made_from.stat().st_mtime == pytest.approx(2000, abs=1)
+    assert settle_future(tmp_path / "made") == 0
+    assert settle_future(tmp_path / "nothing") == 0

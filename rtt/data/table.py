@@ -11,7 +11,7 @@ import pandas as pd
 
 from rtt.errors import UserError
 from rtt.judging.cases import Message
-from rtt.rubrics import Rubric, dump_rubrics
+from rtt.rubrics import Rubric, dump_rubrics, parse_rubrics
 from rtt.tables import Prompts, check_table
 
 SHOWN = 10
@@ -98,3 +98,14 @@ def split_by_hash(row: Row, shares: Mapping[str, float], heldout_kinds: Iterable
         if place < above:
             return replace(row, split=name)
     return replace(row, split=next(iter(shares)))
+
+
+def cap_rubrics(table: pd.DataFrame, most: int) -> tuple[pd.DataFrame, int]:
+    """The first `most` rubrics of each training prompt, and how many were left out. Other splits keep theirs: a score
+    counts every instruction."""
+    whole = [parse_rubrics(text) for text in table["rubrics"]]
+    kept = [
+        rubrics[:most] if split == "train" else rubrics for rubrics, split in zip(whole, table["split"], strict=True)
+    ]
+    dropped = sum(map(len, whole)) - sum(map(len, kept))
+    return table.assign(rubrics=[dump_rubrics(rubrics) for rubrics in kept]), dropped

@@ -10,12 +10,12 @@ import pandas as pd
 from rtt import layout
 from rtt.config import Config, to_dict
 from rtt.errors import UserError
-from rtt.provenance import tags
+from rtt.policy.rollouts import read_metrics
 from rtt.report.outputs import report_outputs, tables_of
 from rtt.report.results import read_scores
 from rtt.report.tables import accuracies
 from rtt.tables import rows_of
-from rtt.tracking import Tracker, flatten
+from rtt.tracking import Rounds, Tracker, flatten
 
 
 def log_comparison(config: Config, uri: str, *, scores: Sequence[Path], output: Path, data: Path) -> str:
@@ -32,13 +32,10 @@ def log_comparison(config: Config, uri: str, *, scores: Sequence[Path], output: 
     """
     table = read_scores(scores)
     tracker = Tracker(uri, config.tracking.experiment)
-    all_tags = tags(to_dict(config), data)
+    rounds = Rounds(tracker, config, data)
+    send_missing(config, rounds)
     for (arm, seed), rows in table.groupby(["arm", "seed"], sort=True):
-        run = tracker.find_or_open(
-            f"{arm}/seed_{seed}",
-            f"{arm} seed {seed}",
-            {**all_tags, "level": "arm", "arm": str(arm), "seed": str(seed)},
-        )
+        run = rounds.arm(str(arm), int(str(seed)), anew=False)
         for step in sorted(rows["step"].unique()):
             for benchmark, part in rows[rows["step"] == step].groupby("benchmark"):
                 figures = {f"eval/{benchmark}/{name}": value for name, value in accuracies(part).items()}
@@ -47,7 +44,7 @@ def log_comparison(config: Config, uri: str, *, scores: Sequence[Path], output: 
         for path in last_responses(config, str(arm), int(str(seed))):
             run.log_artifact(path, f"responses/{path.parent.name}")
         run.finish()
-    comparison = tracker.open("comparison", "comparison", {**all_tags, "level": "comparison"})
+    comparison = tracker.open("comparison", "comparison", {**rounds.tags, "level": "comparison"})
     comparison.log_params(flatten(to_dict(config)))
     for row in rows_of(_tables(config, output)):
         comparison.log_metrics({f"{row.arm}/{row.benchmark}/{row.metric}": row.value}, int(row.step))
@@ -55,6 +52,15 @@ def log_comparison(config: Config, uri: str, *, scores: Sequence[Path], output: 
         comparison.log_artifact(output / relative, str(Path(relative).parent))
     comparison.finish()
     return comparison.run_id
+
+
+def send_missing(config: Config, rounds: Rounds) -> None:
+    """Sends the figures of rounds that MLflow lacks: its server was gone while they trained, or its database is new."""
+    for arm, seed in config.runs():
+        for number in range(1, config.policy.rounds + 1):
+            path = Path(layout.round_file(config.results, arm, seed, number, "metrics.jsonl"))
+            if path.exists():
+                rounds.complete(arm, seed, number, {int(line.pop("step")): line for line in read_metrics(path)})
 
 
 def last_responses(config: Config, arm: str, seed: int) -> list[Path]:

@@ -244,3 +244,19 @@ def test_own_prompts_come_into_the_workflow_by_configuration(tmp_path):
     )
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "fetch_prompts" in shown.stdout + shown.stderr
+
+
+def test_training_prompts_keep_their_first_rubrics_and_others_all(tmp_path):
+    rubrics = [{"text": f"Rule {number}."} for number in range(3)]
+    prompts = tmp_path / "mine.jsonl"
+    prompts.write_text(
+        "".join(json.dumps(own(rubrics=rubrics, split=split)) + "\n" for split in ("train", "validation"))
+    )
+    values = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text())
+    values["prompts"]["max_rubrics"] = 2
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    output = tmp_path / "prompts.parquet"
+    line = ["prompts", "--config", str(tmp_path / "config.yaml"), "--input", str(prompts), "--output", str(output)]
+    main(line)
+    kept = [[one.text for one in parse_rubrics(text)] for text in read_table(output, Prompts)["rubrics"]]
+    assert kept == [["Rule 0.", "Rule 1."], ["Rule 0.", "Rule 1.", "Rule 2."]]

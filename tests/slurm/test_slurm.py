@@ -1,4 +1,4 @@
-"""The smoke workflow through a real Slurm of one node: whole, with a job that is cancelled, and with one that fails."""
+"""A small study through a real Slurm of one node, with jobs out of memory, cancelled, and out of time."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def slurm(tmp_path_factory) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def clone(tmp_path) -> Path:
-    """A clean clone with a study of one arm and one round on the tiny model."""
+    """A clean clone with a study of one arm on the tiny model."""
     folder = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", ROOT, folder], check=True)
     values = yaml.safe_load((folder / "config" / "smoke.yaml").read_text())
     values["sources"] |= {"policy": {"uri": "tiny:"}, "benchmarks": {}}
     values["arms"] = {"rl_csr": values["arms"]["rl_csr"]}
-    values["policy"] |= {"rounds": 2, "diagnostics_every": 0}
+    values["policy"] |= {"rounds": 1, "diagnostics_every": 0}
     values["evaluation"]["benchmarks"] = {"validation": {"limit": 8, "max_tokens": 8, "each_round": True}}
     values.pop("tables", None)
     values.pop("headline", None)
@@ -73,40 +73,51 @@ def jobs(slurm: dict[str, str], rule: str) -> list[str]:
     return [line.split()[0] for line in lines if rule in line]
 
 
-def cancel(slurm: dict[str, str], rule: str, running: subprocess.Popen[str]) -> str:
-    """Cancels the first job of a rule that runs; returns its id."""
-    for _ in range(600):
-        found = jobs(slurm, rule)
+def end_job(
+    slurm: dict[str, str], rule: str, running: subprocess.Popen[str], command: list[str], *not_these: str
+) -> str:
+    """Calls `command`, with the id put in, on the first job of a rule that runs and is none of some; returns its id."""
+    for _ in range(900):
+        found = [job for job in jobs(slurm, rule) if job not in not_these]
         if found:
-            subprocess.run(["scancel", found[0]], env=slurm, check=True)
+            subprocess.run([part.format(found[0]) for part in command], env=slurm, check=True)
             return found[0]
         assert running.poll() is None, running.communicate()[0]
         time.sleep(0.2)
     raise AssertionError(f"no job of {rule} ever ran")
 
 
-def test_a_cancelled_job_is_tried_again(clone, slurm):
-    running = start(clone, slurm)
-    cancel(slurm, "train_round", running)
-    said, _ = running.communicate(timeout=900)
-    assert running.returncode == 0, said
-    assert (clone / "results/smoke/tables/main.csv").exists()
-    # all is done: nothing is submitted again
-    again = start(clone, slurm, "--dry-run")
-    said, _ = again.communicate(timeout=120)
-    assert "Nothing to be done" in said
+def state(slurm: dict[str, str], job: str) -> str:
+    line = ["squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T"]
+    return subprocess.run(line, env=slurm, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_a_job_that_stays_dead_is_reported_and_a_rerun_does_the_rest(clone, slurm):
-    running = start(clone, slurm, "--retries", "0")
-    cancel(slurm, "train_round", running)
+def test_jobs_out_of_memory_cancelled_and_out_of_time(clone, slurm):
+    # out of memory, and not to be tried again: reported, with the rest of the graph done
+    running = start(clone, slurm, "--retries", "0", "--set-resources", "train_round:mem_mb=300")
     said, _ = running.communicate(timeout=900)
     assert running.returncode != 0
+    assert "OUT_OF_MEMORY" in said
     assert "train_round" in said
-    prompts = clone / "results/smoke/data/prompts.parquet"
-    made = prompts.stat().st_mtime_ns
-    again = start(clone, slurm)
-    said, _ = again.communicate(timeout=900)
-    assert again.returncode == 0, said
-    assert prompts.stat().st_mtime_ns == made
-    assert (clone / "results/smoke/tables/main.csv").exists()
+    results = clone / "results/smoke"
+    assert not list(results.glob("policies/*/*/round_1/checkpoint"))
+    done = ("data/prompts.parquet", "evaluations/base/validation/scores.parquet")
+    made = {name: (results / name).stat().st_mtime_ns for name in done}
+
+    # the same command again: cancelled, tried again, out of time, and tried again
+    running = start(clone, slurm)
+    cancelled = end_job(slurm, "train_round", running, ["scancel", "{}"])
+    overdue = end_job(
+        slurm, "train_round", running, ["scontrol", "update", "JobId={}", "TimeLimit=00:00:01"], cancelled
+    )
+    said, _ = running.communicate(timeout=900)
+    assert running.returncode == 0, said
+    assert state(slurm, cancelled) == "CANCELLED"
+    assert state(slurm, overdue) == "TIMEOUT"
+    assert said.count("Trying to restart job") == 2
+    assert (results / "tables/main.csv").exists()
+    assert {name: (results / name).stat().st_mtime_ns for name in done} == made
+
+    # all is done: nothing is submitted again
+    said, _ = start(clone, slurm, "--dry-run").communicate(timeout=120)
+    assert "Nothing to be done" in said

@@ -11,6 +11,7 @@ from rtt.config import parse_config, to_dict, write_config
 from rtt.errors import UserError
 from rtt.launch import read_settings
 from rtt.report.outputs import report_outputs
+from rtt.workflow import settle_future, settle_pulled
 
 try:
     SETTINGS = parse_config(config, " ".join(map(str, workflow.configfiles)) or "config")
@@ -26,6 +27,11 @@ SPLITS = ["validation", "heldout_topics", "heldout_kinds"]
 # The resolved configuration every step reads. It is no rule's input: each rule names as a parameter the sections it
 # depends on, so that a change reruns what it concerns and nothing else.
 write_config(SETTINGS, Path(CONFIG))
+
+# Products that DVC brought, or that were made before the clock was set back, are taken as they are.
+if workflow.is_main_process:
+    settle_pulled(Path(RESULTS), Path.cwd())
+    settle_future(Path(RESULTS))
 
 # The steps call the `rtt` of the environment Snakemake runs in, also when that is not activated.
 shell.prefix(f"export PATH='{os.path.dirname(sys.executable)}':\"$PATH\"; ")

@@ -22,7 +22,6 @@ rule train_round:
         mem_mb=4000,
     params:
         config=CONFIG,
-        track=TRACK,
         settings=arm_settings,
         folder=lambda wildcards, output: os.path.dirname(output.rollouts),
         start=lambda wildcards, input: option("start", input.start),
@@ -41,7 +40,7 @@ rule train_round:
         " {params.discriminator}"
         " {params.start}"
         " --output {params.folder}"
-        " --track {params.track}"
+        " --track {TRACK}"
         " > {log} 2>&1"
 
 
@@ -66,7 +65,6 @@ rule train_offline_round:
         mem_mb=4000,
     params:
         config=CONFIG,
-        track=TRACK,
         settings=arm_settings,
         folder=lambda wildcards, output: os.path.dirname(output.metrics),
         start=lambda wildcards, input: option("start", input.start),
@@ -85,5 +83,5 @@ rule train_offline_round:
         " --verdicts {input.verdicts}"
         " {params.start}"
         " --output {params.folder}"
-        " --track {params.track}"
+        " --track {TRACK}"
         " > {log} 2>&1"

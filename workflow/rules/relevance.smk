@@ -46,7 +46,6 @@ rule train_discriminator:
         mem_mb=4000,
     params:
         config=CONFIG,
-        track=TRACK,
         settings=lambda wildcards: to_dict(SETTINGS.discriminators()[wildcards.variant]),
     message:
         "Training the discriminator {wildcards.variant}"
@@ -58,5 +57,5 @@ rule train_discriminator:
         " --backbone {input.backbone}"
         " --output {output.discriminator}"
         " --metrics {output.metrics}"
-        " --track {params.track}"
+        " --track {TRACK}"
         " > {log} 2>&1"

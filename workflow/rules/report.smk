@@ -52,7 +52,7 @@ rule log_comparison:
         mem_mb=1500,
     params:
         config=CONFIG,
-        track=TRACK,
+        track=TRACK,  # another MLflow: logged there too
         results=RESULTS,
     message:
         "Logging the comparison to MLflow"
