@@ -26,7 +26,7 @@ test: install
 
 test-cluster: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dvc,slurm]'
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m cluster --numprocesses 3 --dist loadfile
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m cluster --numprocesses 4 --dist loadfile
 
 smoke: install
 	$(BIN)/rtt run --config config/smoke.yaml --cores $(CORES)

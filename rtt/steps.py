@@ -317,17 +317,31 @@ def _open_run(arguments: argparse.Namespace, config: Any, key: str, name: str, d
 
 
 def experiment(arguments: argparse.Namespace) -> None:
-    from rtt.tracking import Tracker
-
     config = _config(arguments)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    tracker = Tracker(arguments.track, config.tracking.experiment)
-    artifacts = arguments.output.parent / "artifacts" if arguments.track.startswith("sqlite:") else None
-    identifier = tracker.create_experiment(artifacts)
-    benchmarks = config.evaluation.benchmarks
-    tracker.share_view([*(f"eval/{name}/instruction_strict" for name in benchmarks), "train/reward"])
-    _write_json({"uri": arguments.track, "name": tracker.name, "id": identifier}, arguments.output)
-    _say(f"experiment {tracker.name} is number {identifier} at {arguments.track}")
+    name, uri, output = config.tracking.experiment, arguments.track, arguments.output
+    columns = [*(f"eval/{benchmark}/instruction_strict" for benchmark in config.evaluation.benchmarks), "train/reward"]
+    wanted = {"uri": uri, "name": name, "columns": columns}
+    if _has_experiment(output, wanted):
+        return
+    from rtt.tracking import SQLITE, Tracker
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    tracker = Tracker(uri, name)
+    identifier = tracker.create_experiment(output.parent / "artifacts" if uri.startswith(SQLITE) else None)
+    tracker.share_view(columns)
+    _write_json({**wanted, "id": identifier}, output)
+    _say(f"experiment {name} is number {identifier} at {uri}")
+
+
+def _has_experiment(output: Path, wanted: dict[str, Any]) -> bool:
+    """Whether the experiment was made before: asking MLflow takes seconds, which every start of the workflow would
+    wait for. A server is asked all the same, so that one that is gone is told of before anything trains."""
+    scheme, _, database = wanted["uri"].partition(":///")
+    try:
+        known = json.loads(output.read_text())
+    except (OSError, ValueError):
+        return False
+    return scheme == "sqlite" and Path(database).exists() and {**known, **wanted} == known
 
 
 def round_(arguments: argparse.Namespace) -> None:

@@ -22,6 +22,7 @@ from rtt.arguments import make_parser
 from rtt.config import load_config, to_dict
 from rtt.policy.checkpoints import seal
 from rtt.rubrics import parse_rubrics
+from rtt.steps import _has_experiment
 from rtt.tables import Labels, Prompts, Responses, Scores, Verdicts, read_table
 from rtt.tracking import KEY, Tracker
 
@@ -645,3 +646,24 @@ def test_error_of_our_own_is_not_taken_for_a_mistake():
         patch.setattr(cli, "parse", lambda argv: argparse.Namespace(command="prompts", handler=broken))
         with pytest.raises(RuntimeError, match="a bug"):
             cli.main([])
+
+
+def test_an_experiment_that_is_there_is_not_asked_for_again(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    uri, output = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "experiment.json"
+    line = ["experiment", "--config", str(ROOT / "config/smoke.yaml"), "--track", uri, "--output", str(output)]
+    cli.main(line)
+    assert "is number 1" in capsys.readouterr().out
+    cli.main(line)
+    assert capsys.readouterr().out == ""
+    known = json.loads(output.read_text())
+    output.write_text(json.dumps({**known, "columns": []}))
+    cli.main(line)  # the shared view has other columns
+    assert "is number 1" in capsys.readouterr().out
+    assert json.loads(output.read_text()) == known
+    assert _has_experiment(output, known)
+    (tmp_path / "mlflow.db").rename(tmp_path / "elsewhere.db")
+    assert not _has_experiment(output, known)
+    output.write_text(json.dumps({**known, "uri": NOBODY}))
+    with pytest.raises(SystemExit, match="MLflow cannot be used"):  # a server may be gone by now
+        cli.main([NOBODY if part == uri else part for part in line])
