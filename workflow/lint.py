@@ -11,6 +11,9 @@ EXPLAINED = {
     "Param results is a prefix of input or output file but hardcoded": (
         "the results folder is the configuration's `results`; the step writes several folders below it"
     ),
+    "Shell command directly uses variable TRACK from outside of the rule": (
+        "as a parameter it would train everything anew for another MLflow, on which nothing that is trained depends"
+    ),
 }
 
 
