@@ -305,6 +305,8 @@ def test_steps_chain_by_hand_from_a_benchmark_to_a_tracked_comparison(study, tmp
     step("compare", *config, "--track", track, *files, "--output", output)
     tracker = Tracker(track, load_config(study.config).tracking.experiment)
     experiment = json.loads((tmp_path / "mlflow" / "experiment.json").read_text())
+    columns = experiment.pop("columns")
+    assert "eval/validation/instruction_strict" in columns
     assert experiment == {"uri": track, "name": tracker.name, "id": tracker.create_experiment()}
     runs = {run.data.tags[KEY]: run for run in tracker.client.search_runs([experiment["id"]])}
     assert {"comparison", "base/seed_0", "rl_csr/seed_0", "rtt_csr/seed_0"} <= set(runs)
