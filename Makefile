@@ -41,7 +41,7 @@ check: install
 	$(BIN)/lint-imports
 	$(BIN)/python workflow/lint.py
 	$(BIN)/snakefmt --check Snakefile workflow
-	for config in $$(find config -name '*.yaml' ! -name 'reference*' ! -path 'config/accelerate/*'); do \
+	for config in $$(find config -name '*.yaml' ! -name 'reference*' ! -path 'config/accelerate/*' ! -path 'config/protocols/*'); do \
 	  $(BIN)/snakemake --dry-run --quiet all --cores 1 --nolock --configfile $$config || exit 1; done
 
 repro: install

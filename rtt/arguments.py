@@ -62,6 +62,7 @@ def _add_data_steps(step: _Step) -> None:
         "policy --config config/config.yaml --output results/models/policy",
     )
     sub.add_argument("name", help="policy, nltk or a benchmark's name")
+    sub.add_argument("--evaluator", action="store_true", help="the benchmark's own evaluator, not its prompts")
     _path_argument(sub, "output", "file or folder to write")
 
     sub = step(
@@ -96,7 +97,8 @@ def _add_data_steps(step: _Step) -> None:
         config=False,
     )
     sub.add_argument("--name", required=True, help="the benchmark's name")
-    _path_argument(sub, "input", "JSONL in IFEval's format")
+    _path_argument(sub, "input", "the benchmark's own file")
+    sub.add_argument("--judged", action="store_true", help="somebody decides what no checker does: keep all prompts")
     _path_argument(sub, "nltk", "folder of NLTK data")
     _path_argument(sub, "output", "Parquet table of prompts")
     _path_argument(sub, "left-out", "JSON of what was left out")
@@ -199,20 +201,39 @@ def _add_policy_steps(step: _Step) -> None:
     sub = step(
         "evaluate",
         steps.evaluate,
-        "Answer a benchmark greedily and score it.",
-        "--config config/config.yaml --benchmark heldout_topics --arm base --seed 0 --step 0 "
-        "--policy results/models/policy --prompts results/data/prompts.parquet --nltk results/models/nltk "
-        "--output scores.parquet --responses responses.parquet",
+        "Have a policy, or a model served elsewhere, answer a benchmark, and score it.",
+        "--benchmark ifeval --prompts input_data.jsonl --endpoint http://127.0.0.1:8000/v1 --model NAME "
+        "--protocol config/protocols/greedy.yaml --output scores/scores.parquet --responses scores/responses.parquet",
+        config=False,
     )
-    sub.add_argument("--benchmark", required=True, help="a name under evaluation.benchmarks")
-    sub.add_argument("--arm", required=True, help="name written into the scores")
-    sub.add_argument("--seed", type=int, required=True, help="seed written into the scores")
-    sub.add_argument("--step", type=int, required=True, help="optimiser steps written into the scores")
-    _path_argument(sub, "policy", "policy folder")
+    _path_argument(sub, "config", "configuration, for its judge, seed and protocol", required=False)
+    sub.add_argument("--benchmark", required=True, help="a name under evaluation.benchmarks, or with --protocol any")
+    _path_argument(sub, "protocol", "one of config/protocols (default: the configuration's)", required=False)
+    sub.add_argument("--arm", default="model", help="name written into the scores (default: model)")
+    sub.add_argument("--seed", type=int, default=0, help="seed written into the scores (default: 0)")
+    sub.add_argument("--step", type=int, default=0, help="optimiser steps written into the scores (default: 0)")
+    _path_argument(sub, "policy", "policy folder", required=False)
     _path_argument(sub, "checkpoint", "checkpoint of a round; the policy itself when left out", required=False)
-    _path_argument(sub, "prompts", "table of prompts")
-    _path_argument(sub, "nltk", "folder of NLTK data")
-    _path_argument(sub, "output", "Parquet table of scores")
+    sub.add_argument("--engine", choices=["transformers", "vllm"], default="transformers", help="who runs --policy")
+    sub.add_argument(
+        "--endpoint", metavar="URL", help="OpenAI-compatible address, up to and with /v1, in place of --policy"
+    )
+    sub.add_argument("--model", help="the model's name at the endpoint")
+    sub.add_argument(
+        "--api-key-variable", default="OPENAI_API_KEY", help="environment variable with the endpoint's key"
+    )
+    sub.add_argument("--concurrency", type=_positive, default=16, help="questions under way at once (default: 16)")
+    sub.add_argument(
+        "--thinking-switch",
+        action="store_true",
+        help="tell the server by chat_template_kwargs whether the model thinks",
+    )
+    _path_argument(
+        sub, "prompts", "table of prompts, or the benchmark's own file (default: that of the last run)", required=False
+    )
+    _path_argument(sub, "evaluator", "folder of the benchmark's own evaluator (docs/benchmarks)", required=False)
+    _path_argument(sub, "nltk", "folder of NLTK data (default: results/models/nltk)", required=False)
+    _path_argument(sub, "output", "Parquet table of scores; record.json goes beside it")
     _path_argument(sub, "responses", "Parquet table of responses")
 
     sub = step(
@@ -222,7 +243,9 @@ def _add_policy_steps(step: _Step) -> None:
         "--benchmark ifeval --prompts input_data.jsonl --responses answers.jsonl --output verdicts.jsonl",
         config=False,
     )
-    sub.add_argument("--benchmark", required=True, choices=["ifeval", "ifbench"], help="whose protocol and checkers")
+    sub.add_argument("--benchmark", required=True, help="ifeval, ifbench, muldimif or advancedif")
+    _path_argument(sub, "config", "configuration with a judge, for what no checker decides", required=False)
+    _path_argument(sub, "evaluator", "folder of the benchmark's own evaluator (docs/benchmarks)", required=False)
     _path_argument(sub, "responses", "JSONL, JSON or Parquet with prompt and response, one answer a prompt")
     _path_argument(
         sub,

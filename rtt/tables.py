@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from rtt.errors import UserError
 from rtt.rubrics import parse_rubrics
 
-SPLITS = ["train", "validation", "heldout_topics", "heldout_kinds", "ifbench", "ifeval"]
+SPLITS = ["train", "validation", "heldout_topics", "heldout_kinds"]
+"""Of prompts that are made or a user's own; a benchmark's prompts have its name."""
 LABEL_SPLITS = ["train", "development", "unseen_topics", "unseen_kinds"]
 
 
@@ -37,6 +38,15 @@ def _is_messages(text: str) -> bool:
         return False
     known = set(roles) <= {"system", "user", "assistant"}
     return bool(roles) and known and roles[-1] == "user" and all(isinstance(content, str) for content in contents)
+
+
+def _is_groups(text: str) -> bool:
+    """A JSON object of texts, or of lists of texts."""
+    try:
+        values = json.loads(text).values()
+    except (ValueError, AttributeError):
+        return False
+    return all(isinstance(one, str) for value in values for one in (value if isinstance(value, list) else [value]))
 
 
 def _is_spans(text: str) -> bool:
@@ -62,11 +72,14 @@ class Prompts(_Table):
     """Prompts with their rubrics; one row a prompt."""
 
     prompt_id: Series[str] = pa.Field(unique=True, str_length={"min_value": 1})
-    split: Series[str] = pa.Field(isin=SPLITS)
+    split: Series[str] = pa.Field(str_matches="^[a-z][a-z0-9_]*$", description="one of SPLITS, or a benchmark")
     topic: Series[str]
     prompt: Series[str] = pa.Field(str_length={"min_value": 1}, description="the last user message")
     rubrics: Series[str]
     messages: Series[str] | None = pa.Field(description="JSON list of messages that ends with `prompt`")
+    groups: Series[str] | None = pa.Field(
+        description="JSON object, what a benchmark breaks its scores down by: a text, or a list of one a rubric"
+    )
 
     @pa.check("rubrics", element_wise=True, name="rubrics_parse")
     def _rubrics_parse(cls, text: str) -> bool:
@@ -75,6 +88,10 @@ class Prompts(_Table):
     @pa.check("messages", element_wise=True, name="messages_parse")
     def _messages_parse(cls, text: str) -> bool:
         return _is_messages(text)
+
+    @pa.check("groups", element_wise=True, name="groups_parse")
+    def _groups_parse(cls, text: str) -> bool:
+        return _is_groups(text)
 
 
 class Responses(_Table):
@@ -162,8 +179,14 @@ class Scores(_Table):
     kind: Series[str]
     strict: Series[bool]
     loose: Series[bool]
+    sample: Series[int] = pa.Field(ge=0)
     tokens: Series[int] = pa.Field(ge=0)
     truncated: Series[bool]
+    blank: Series[bool] = pa.Field(alias="empty", description="whether there is nothing in the answer but white space")
+    protocol: Series[str] = pa.Field(description="name and version of how answers were asked for")
+    budget: Series[int] = pa.Field(ge=0, description="most tokens of an answer; 0 where it is not known")
+    judge: Series[str] = pa.Field(description="who decided, with the version of a checker")
+    groups: Series[str] = pa.Field(description="JSON object, what the benchmark breaks its scores down by")
 
     @pa.dataframe_check(name="strict_implies_loose")
     def _strict_implies_loose(cls, table: pd.DataFrame) -> pd.Series:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["tests.scripted"]
+
 # The same examples each time, so that a run says something about the change it runs on; HYPOTHESIS_PROFILE=search
 # looks for new ones.
 settings.register_profile("repeatable", derandomize=True)

@@ -272,7 +272,7 @@ def test_steps_chain_by_hand_from_a_benchmark_to_a_tracked_comparison(study, tmp
     files = ("--input", tmp_path / "ifbench.jsonl", "--nltk", study.nltk, "--output", benchmark)
     step("benchmark", "--name", "ifbench", *files, "--left-out", left_out)
     assert read_table(benchmark, Prompts)["prompt_id"].tolist() == ["ifbench/1", "ifbench/2"]
-    assert json.loads(left_out.read_text()) == {"benchmark": "ifbench", "kept": 2, "left_out": []}
+    assert json.loads(left_out.read_text()) == {"benchmark": "ifbench", "kept": 2, "left_out": {}}
 
     model, metrics = tmp_path / "discriminator", tmp_path / "metrics.json"
     inputs = ("--labels", study.labels, "--backbone", study.policy)

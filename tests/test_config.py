@@ -13,14 +13,14 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from rtt.config import Config, load_config, parse_config, to_dict, write_config
+from rtt.config import Config, Protocol, load_config, load_protocol, parse_config, to_dict, write_config
 from rtt.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted(
     path
     for path in (ROOT / "config").rglob("*.yaml")
-    if not path.name.startswith("reference") and path.parent.name != "accelerate"
+    if not path.name.startswith("reference") and path.parent.name not in ("accelerate", "protocols")
 )
 
 
@@ -309,3 +309,45 @@ def test_every_key_is_described_in_the_readme():
     keys = {name for model in models(Config, set()) for name in model.model_fields}
     assert {"threads", "sha256", "each_round", "min_std"} <= keys
     assert sorted(keys - described) == []
+
+
+PROTOCOLS = sorted((ROOT / "config" / "protocols").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PROTOCOLS, ids=lambda path: path.stem)
+def test_every_shipped_protocol_loads_under_its_name(path):
+    assert load_protocol(path).name == path.stem
+
+
+def test_without_a_protocol_it_is_greedy():
+    assert Protocol() == load_protocol(ROOT / "config/protocols/greedy.yaml")
+
+
+def test_a_protocol_by_its_file_stands_whole_in_the_resolved_configuration(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    values = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    values["evaluation"]["protocol"] = "config/protocols/paper.yaml"
+    values["evaluation"]["benchmarks"]["ifbench"] = {"limit": 3}
+    evaluation = parse_config(values, "here").evaluation
+    assert evaluation.protocol == load_protocol(ROOT / "config/protocols/paper.yaml")
+    own = evaluation.protocol_of("ifbench")
+    assert (own.limit, own.max_tokens, own.label) == (3, 4096, "paper/1")
+    assert evaluation.protocol_of("validation").max_tokens == 48
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"temperatur": 1}, "temperatur: unknown key"),
+        ({"samples": 5}, "samples has to be 1 at temperature 0"),
+        ({"version": 0}, "version: Input should be greater"),
+    ],
+)
+def test_a_wrong_protocol_is_refused_by_key(tmp_path, changes, what):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"name": "mine", **changes}))
+    with pytest.raises(UserError, match="the protocol is wrong") as caught:
+        load_protocol(path)
+    assert what in caught.value.what
+    with pytest.raises(UserError, match="the protocol is not there"):
+        load_protocol(tmp_path / "other.yaml")

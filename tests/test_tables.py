@@ -57,6 +57,12 @@ SCORES = pd.DataFrame(
         "kind": "punctuation:no_comma",
         "strict": False,
         "loose": True,
+        "sample": 0,
+        "empty": False,
+        "protocol": "greedy/1",
+        "budget": 48,
+        "judge": "if-verifiable 0.1.2",
+        "groups": "{}",
         "tokens": 3,
         "truncated": False,
     }
@@ -81,7 +87,7 @@ def test_right_table_passes_unchanged(table, model):
 
 
 def test_one_failure_lists_every_problem():
-    wrong = PROMPTS.assign(split=["train", "dev"], prompt=["", "Describe tea."], rubrics=[RUBRICS, "[]"], mood="calm")
+    wrong = PROMPTS.assign(split=["train", "Dev"], prompt=["", "Describe tea."], rubrics=[RUBRICS, "[]"], mood="calm")
     found = problems(wrong.drop(columns="topic"), Prompts)
     assert sorted(line.split(":")[0] for line in found) == [
         "column mood",
@@ -90,7 +96,7 @@ def test_one_failure_lists_every_problem():
         "column split",
         "column topic",
     ]
-    assert any("in rows 1, such as 'dev'" in line for line in found)
+    assert any("in rows 1, such as 'Dev'" in line for line in found)
 
 
 def test_every_missing_and_unknown_column_is_named():

@@ -1,23 +1,23 @@
-"""Benchmarks in IFEval's format as prompts with rubrics: IFEval and IFBench."""
+"""Benchmarks as prompts with rubrics, each by the loader of its format."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from rtt.data.advancedif import load_advancedif
 from rtt.data.files import read_json_lines
+from rtt.data.muldimif import load_muldimif
 from rtt.data.prompts import COLUMNS
 from rtt.errors import UserError
 from rtt.judging import rules
-from rtt.rubrics import Rubric, dump_rubrics, parse_rubrics
+from rtt.rubrics import JUDGED, Rubric, dump_rubrics, parse_rubrics
 from rtt.tables import Prompts, check_table
-
-BENCHMARKS = ("ifeval", "ifbench")
-"""The benchmarks whose format and checkers are known; each is a split of the prompts."""
 
 TAGGER_KINDS = frozenset({"words:start_verb"})
 """Kinds whose checker needs NLTK's ``averaged_perceptron_tagger_eng``."""
@@ -32,31 +32,34 @@ class _Row(BaseModel):
     kwargs: list[dict[str, Any] | None]
 
 
-def load_benchmark(path: Path, name: str, limit: int | None = None, seed: int = 0) -> pd.DataFrame:
-    """A benchmark's prompts, valid for ``rtt.tables.Prompts``, sorted by key.
+def load_benchmark(path: Path, name: str) -> pd.DataFrame:
+    """A benchmark's prompts, valid for ``rtt.tables.Prompts``; prompt_id is ``<name>/<key>``, split the name.
+
+    Raises:
+        UserError: unknown name; whatever the loader of its format refuses.
+    """
+    if name not in LOADERS:
+        raise UserError(
+            f"unknown benchmark {name!r}", where="sources.benchmarks", todo=f"take one of {', '.join(LOADERS)}"
+        )
+    return LOADERS[name](path, name)
+
+
+def load_ifeval(path: Path, name: str) -> pd.DataFrame:
+    """A benchmark in IFEval's format, sorted by key.
 
     Args:
         path: JSONL with the fields key, prompt, instruction_id_list and kwargs (one object an instruction).
-        name: one of ``BENCHMARKS``; the split and the topic of every row.
-        limit: how many prompts to keep, all when None or more than there are. Which ones depends on `seed` and the
-            keys alone, and a larger limit keeps those of a smaller one.
-        seed: decides which prompts a limit keeps.
+        name: the split and the topic of every row.
 
     Returns:
-        One row a prompt, with prompt_id ``<name>/<key>``. A rubric's text is the checker's own wording, or its kind
-        where the checker has none for these arguments; arguments that are None are left out.
+        One row a prompt. A rubric's text is the checker's own wording, or its kind where the checker has none for these
+        arguments; arguments that are None are left out.
 
     Raises:
-        UserError: unknown name; a limit below 1; file absent or empty; naming the line: bad JSON, a missing field, a
-            repeated key, an unknown instruction, fewer or more kwargs than instructions.
+        UserError: file absent or empty; naming the line: bad JSON, a missing field, a repeated key, an unknown
+            instruction, fewer or more kwargs than instructions, arguments the checker refuses.
     """
-    if name not in BENCHMARKS:
-        raise UserError(
-            f"unknown benchmark {name!r}", where="sources.benchmarks", todo=f"take one of {', '.join(BENCHMARKS)}"
-        )
-    if limit is not None and limit < 1:
-        raise UserError(f"the limit is {limit}", where=f"benchmark {name}", todo="keep at least one prompt")
-
     rows: dict[str, dict[str, str]] = {}
     for line, value in read_json_lines(path):
         where = f"{path}, line {line}"
@@ -72,25 +75,47 @@ def load_benchmark(path: Path, name: str, limit: int | None = None, seed: int = 
         rows[key] = dict(zip(COLUMNS, (prompt_id, name, name, row.prompt, dump_rubrics(rubrics)), strict=True))
 
     keys = sorted(rows, key=_by_number)
-    if limit is not None:
-        kept = set(random.Random(f"{seed}/{name}").sample(keys, len(keys))[:limit])
-        keys = [key for key in keys if key in kept]
     return check_table(pd.DataFrame([rows[key] for key in keys], columns=COLUMNS), Prompts, path)
 
 
-def split_scorable(prompts: pd.DataFrame, has_tagger: bool) -> tuple[pd.DataFrame, list[str]]:
-    """The prompts whose rubrics can all be judged, and the ids of those left out, in order.
+LOADERS: dict[str, Callable[[Path, str], pd.DataFrame]] = {
+    "ifeval": load_ifeval,
+    "ifbench": load_ifeval,
+    "muldimif": load_muldimif,
+    "advancedif": load_advancedif,
+}
+"""The benchmarks there are. One more is a loader here, a page in docs/benchmarks and a name in the configuration."""
+
+NO_TAGGER = "their checker lacks its NLTK data"
+NO_READER = "they have rubrics no program decides, and no judge is configured"
+
+
+def split_scorable(prompts: pd.DataFrame, has_tagger: bool, has_reader: bool) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The prompts whose rubrics can all be judged, and the ids of those left out, in order, with the reason why.
 
     Args:
         prompts: prompts, valid for ``rtt.tables.Prompts``.
         has_tagger: whether NLTK's ``averaged_perceptron_tagger_eng`` is there, without which prompts with a rubric of
             ``TAGGER_KINDS`` are left out.
+        has_reader: whether a language model, or the benchmark's own evaluator, decides what no checker here does.
+
+    Raises:
+        UserError: nothing is left.
     """
-    if has_tagger:
-        return prompts.reset_index(drop=True), []
-    kinds = prompts["rubrics"].map(lambda text: {rubric.kind for rubric in parse_rubrics(text)})
-    scorable = kinds.map(TAGGER_KINDS.isdisjoint).astype(bool)
-    return prompts[scorable].reset_index(drop=True), prompts.loc[~scorable, "prompt_id"].tolist()
+    left_out = {}
+    for prompt_id, text in zip(prompts["prompt_id"], prompts["rubrics"], strict=True):
+        found = {rubric.kind for rubric in parse_rubrics(text)}
+        if not has_reader and JUDGED in found:
+            left_out[prompt_id] = NO_READER
+        elif not has_tagger and not TAGGER_KINDS.isdisjoint(found):
+            left_out[prompt_id] = NO_TAGGER
+    if len(left_out) == len(prompts):
+        raise UserError(
+            f"no prompt of {prompts['split'].iloc[0]} can be scored: {next(iter(left_out.values()))}",
+            where=f"its {len(prompts)} prompts",
+            todo="configure a judge (docs/judge.md), or name the benchmark's own evaluator",
+        )
+    return prompts[~prompts["prompt_id"].isin(list(left_out))].reset_index(drop=True), left_out
 
 
 def _by_number(key: str) -> tuple[int, str]:

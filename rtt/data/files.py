@@ -49,6 +49,17 @@ def read_records(path: Path) -> Iterator[tuple[Place, Any]]:
             yield from _lines(file)
 
 
+def read_sniffed(path: Path) -> Iterator[tuple[Place, Any]]:
+    """As :func:`read_records`, going by what a file holds and not by its name, which a fetched file does not keep."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        raise UserError(f"the file cannot be read: {error.strerror}", where=path, todo="correct the path") from None
+    yield from _parquet(path) if head == b"PAR1" else _json(path)
+
+
 def _lines(file: Path) -> Iterator[tuple[Place, Any]]:
     for number, value in _json_lines(file):
         yield Place(file, "line", number), value

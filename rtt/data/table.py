@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -26,6 +26,7 @@ class Row:
         messages: the conversation, the user's message last.
         where: file and line it stands in.
         kept_with: rows that agree in this stay in one split.
+        groups: what a benchmark breaks its scores down by; a text, or one a rubric.
     """
 
     prompt_id: str
@@ -35,6 +36,7 @@ class Row:
     rubrics: list[Rubric]
     where: str
     kept_with: str
+    groups: Mapping[str, str | list[str]] = field(default_factory=dict)
 
 
 def make_table(rows: Iterable[Row | UserError], name: object) -> pd.DataFrame:
@@ -68,6 +70,8 @@ def make_table(rows: Iterable[Row | UserError], name: object) -> pd.DataFrame:
     )
     if any(len(row.messages) > 1 for row in good):
         table["messages"] = [json.dumps(list(row.messages), ensure_ascii=False) for row in good]
+    if any(row.groups for row in good):
+        table["groups"] = [json.dumps(row.groups, ensure_ascii=False, sort_keys=True) for row in good]
     return check_table(table, Prompts, name)
 
 

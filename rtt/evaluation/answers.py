@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rtt.data.benchmarks import load_benchmark, split_scorable
 from rtt.data.files import read_records
 from rtt.errors import UserError
-from rtt.evaluation.scoring import score_responses
 from rtt.judging.rules import has_tagger, require_arguments
-from rtt.rubrics import parse_rubrics
+from rtt.rubrics import JUDGED, parse_rubrics
 from rtt.tables import Prompts, read_table, rows_of
 
 COLUMNS = ("key", "instruction", "instruction_id", "strict", "loose")
@@ -28,12 +26,15 @@ class _Answer(BaseModel):
     response: str
 
 
-def read_benchmark(path: Path, name: str) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The prompts of a benchmark that can be scored, and those that cannot: id → prompt.
+def read_benchmark(
+    path: Path, name: str, has_reader: bool = False
+) -> tuple[pd.DataFrame, dict[str, str], pd.DataFrame]:
+    """The prompts of a benchmark that can be scored; those that cannot, id → reason; and all of them.
 
     Args:
-        path: the benchmark's JSONL, or the table `rtt benchmark` wrote.
+        path: the benchmark's own file, or the table `rtt benchmark` wrote.
         name: of the benchmark.
+        has_reader: whether somebody decides what no checker does.
 
     Raises:
         UserError: a malformed file, an unknown instruction, or arguments its checker refuses, naming the row.
@@ -45,29 +46,38 @@ def read_benchmark(path: Path, name: str) -> tuple[pd.DataFrame, dict[str, str]]
             raise UserError(f"the table has no prompt of {name}", where=path, todo="give that benchmark's prompts")
     else:
         table = load_benchmark(path, name)
-    scorable, left_out = split_scorable(table, has_tagger())
+    scorable, left_out = split_scorable(table, has_tagger(), has_reader)
     for row in rows_of(scorable):
         for rubric in parse_rubrics(row.rubrics):
+            if rubric.kind == JUDGED:
+                continue
             try:
                 require_arguments(rubric.kind, rubric.kwargs, row.prompt)
             except UserError as error:
                 raise UserError(error.what, where=f"{path}, prompt {row.prompt_id}", todo=error.todo) from None
-    return scorable, {row.prompt_id: row.prompt for row in rows_of(table) if row.prompt_id in left_out}
+    return scorable, left_out, table
 
 
-def read_answers(path: Path, prompts: pd.DataFrame, left_out: Collection[str] = ()) -> dict[str, str]:
+def read_answers(path: Path, prompts: pd.DataFrame, all_prompts: pd.DataFrame | None = None) -> dict[str, str]:
     """The response to each prompt, by prompt id.
 
     Args:
-        path: JSONL, JSON or Parquet with `prompt` and `response`.
-        prompts: the benchmark's.
-        left_out: prompts of the benchmark that are not scored; answers to them are passed over.
+        path: JSONL, JSON or Parquet with `prompt` and `response`; a prompt is the last user message.
+        prompts: the benchmark's, as far as they are scored.
+        all_prompts: all of the benchmark's; answers to those that are not scored are passed over.
 
     Raises:
         UserError: naming the line: a missing field, a prompt answered twice or not of the benchmark; or prompts without
             an answer, of which there is never half a score.
     """
     ids = dict(zip(prompts["prompt"], prompts["prompt_id"], strict=True))
+    if len(ids) < len(prompts):
+        raise UserError(
+            f"{len(prompts) - len(ids)} prompts of the benchmark end with the same message as another",
+            where="--prompts",
+            todo="such a benchmark cannot be matched by its prompts; have it answered by `rtt evaluate`",
+        )
+    passed_over = set() if all_prompts is None else set(all_prompts["prompt"])
     found: dict[str, str] = {}
     strangers = []
     for place, value in read_records(path):
@@ -83,7 +93,7 @@ def read_answers(path: Path, prompts: pd.DataFrame, left_out: Collection[str] = 
             ) from None
         identifier = ids.get(answer.prompt)
         if identifier is None:
-            strangers += [place] * (answer.prompt not in left_out)
+            strangers += [place] * (answer.prompt not in passed_over)
         elif identifier in found:
             raise UserError(f"{identifier} is answered a second time", where=place, todo="give one answer a prompt")
         else:
@@ -104,19 +114,19 @@ def read_answers(path: Path, prompts: pd.DataFrame, left_out: Collection[str] = 
     return found
 
 
-def score_answers(prompts: pd.DataFrame, answers: dict[str, str], name: str) -> pd.DataFrame:
-    """Rows of rtt.tables.Scores for the arm ``answers``; how long an answer is in tokens is not known, and 0."""
-    responses = pd.DataFrame(
+def answers_table(prompts: pd.DataFrame, answers: dict[str, str]) -> pd.DataFrame:
+    """Rows of rtt.tables.Responses; how long an answer is in tokens is not known, and 0."""
+    return pd.DataFrame(
         {
             "response_id": identifier,
             "prompt_id": identifier,
+            "sample": 0,
             "response": answers[identifier],
             "tokens": 0,
             "truncated": False,
         }
         for identifier in prompts["prompt_id"]
     )
-    return score_responses(responses, prompts, arm="answers", seed=0, step=0, benchmark=name)
 
 
 def verdicts_of(scores: pd.DataFrame) -> pd.DataFrame:

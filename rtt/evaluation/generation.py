@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,6 +10,8 @@ from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rtt.config import Generation
+from rtt.evaluation.kept import Answer, Kept
+from rtt.evaluation.templates import render, without_thoughts
 from rtt.judging.cases import Message
 from rtt.policy import sharing
 from rtt.policy.checkpoints import verify
@@ -19,15 +20,6 @@ from rtt.processes import device
 
 PROMPT_TOKENS = 256
 """Prompt length up to which a batch is as large as it may be."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One response: its text, its length in tokens without the end token, and whether the budget cut it short."""
-
-    text: str
-    tokens: int
-    truncated: bool
 
 
 def open_policy(folder: Path, checkpoint: Path | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -79,6 +71,8 @@ def generate(
     *,
     seed: int,
     title: str = "responses",
+    thinking: bool = False,
+    kept: Kept | None = None,
 ) -> list[Answer]:
     """One answer per prompt, in the order of the prompts; repeat a prompt to sample it several times.
 
@@ -86,13 +80,16 @@ def generate(
         prompts: user messages, or whole conversations; the tokenizer's chat template is applied.
         settings: temperature 0 is greedy.
         seed: of the sampling; equal arguments give equal answers on the same machine.
+        thinking: whether a model that can think first does; its thoughts are no part of an answer's text.
+        kept: answers of a call with the same arguments that was interrupted. Its batches are not sampled again, and
+            each draws by its own seed, so that the rest comes out as it would have.
 
     Raises:
         UserError: the tokenizer has no chat template.
     """
     require_chat_template(tokenizer)
     asked = [[{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt) for prompt in prompts]
-    texts = [tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) for turns in asked]
+    texts = [render(tokenizer, turns, thinking) for turns in asked]
     lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
     order = sorted(range(len(texts)), key=lambda i: (lengths[i], i))
     model.eval()
@@ -110,9 +107,14 @@ def generate(
     )
     ends = generation.eos_token_id
     ends = set(ends) if isinstance(ends, list) else {ends}
-    answers: dict[int, Answer] = {}
+    answers: dict[int, Answer] = {} if kept is None else dict(kept.answers)
     with tqdm(total=len(texts), desc=title, unit="answer", disable=None) as bar:
-        for chosen in batches(order, lengths, settings.batch_size):
+        for number, chosen in enumerate(batches(order, lengths, settings.batch_size)):
+            if kept is not None:
+                if all(i in kept.answers for i in chosen):
+                    bar.update(len(chosen))
+                    continue
+                torch.manual_seed((seed << 24) + number)
             batch = tokenizer(
                 [texts[i] for i in chosen],
                 return_tensors="pt",
@@ -129,6 +131,8 @@ def generate(
             for i, ids in zip(chosen, output[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
                 stop = next((t for t, token in enumerate(ids) if token in ends), None)
                 text = str(tokenizer.decode(ids if stop is None else ids[:stop], skip_special_tokens=True))
-                answers[i] = Answer(text, len(ids) if stop is None else stop, stop is None)
+                answers[i] = Answer(without_thoughts(text), len(ids) if stop is None else stop, stop is None)
+            if kept is not None:
+                kept.add(chosen, [answers[i] for i in chosen])
             bar.update(len(chosen))
     return [answers[i] for i in range(len(texts))]

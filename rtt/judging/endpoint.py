@@ -116,8 +116,7 @@ class EndpointClient:
         Raises:
             UserError: no key; or the server refuses key, payment or model. Answers that came before are in the cache.
         """
-        parameters = {"temperature": self.settings.temperature, "max_tokens": self.settings.max_tokens}
-        keys = [key_of(request, self.settings.model, parameters) for request in requests]
+        keys = [key_of(request, self.settings.model, self.parameters()) for request in requests]
         replies: dict[str, Reply] = {}
         open_: dict[str, Request] = {}
         for key, request in zip(keys, requests, strict=True):
@@ -130,6 +129,10 @@ class EndpointClient:
         if open_:
             replies |= asyncio.run(self._ask_all(open_, title))
         return [replies[key] for key in keys]
+
+    def parameters(self) -> dict[str, Any]:
+        """How the model is to sample, as it is asked; part of the cache's key."""
+        return {"temperature": self.settings.temperature, "max_tokens": self.settings.max_tokens}
 
     async def _ask_all(self, requests: dict[str, Request], title: str) -> dict[str, Reply]:
         import openai  # slow to import, and many runs need none
@@ -193,7 +196,7 @@ class EndpointClient:
         """One call, with the schema where the server has it; where it may be the schema that is refused, a second one
         without."""
         await turn()
-        with_schema = self.holds_schema
+        with_schema = self.holds_schema and request.schema is not None
         found = await self._try(client, request, with_schema)
         if not with_schema or self.settings.answer_format != "auto" or found not in _REFUSED:
             return found
@@ -213,8 +216,7 @@ class EndpointClient:
         body: dict[str, Any] = {
             "model": self.settings.model,
             "messages": request.messages,
-            "max_tokens": self.settings.max_tokens,
-            "temperature": self.settings.temperature,
+            **self.parameters(),
         }
         if with_schema:
             named = {"name": "answer", "schema": request.schema, "strict": True}
@@ -228,9 +230,9 @@ class EndpointClient:
             status = error.status_code
             if status in FATAL:
                 raise UserError(
-                    f"the judge's server answers {status}: {FATAL[status]}",
+                    f"the server answers {status}: {FATAL[status]}",
                     where=f"{self.settings.base_url}, model {self.settings.model}",
-                    todo=f"check judge.endpoint and the key in the environment variable "
+                    todo=f"check the endpoint's settings and the key in the environment variable "
                     f"{self.settings.api_key_variable}; what was answered so far is kept",
                 ) from None
             if status in AGAIN or status >= 500:
@@ -252,9 +254,14 @@ class EndpointClient:
             return _Again("no readable answer")
         self.figures.seconds.append(seconds)
         usage = _field(answer, "usage")
+        tokens = _count(_field(usage, "completion_tokens"))
         self.figures.tokens_input += _count(_field(usage, "prompt_tokens"))
-        self.figures.tokens_output += _count(_field(usage, "completion_tokens"))
-        if _field(choice, "finish_reason") == "length":
+        self.figures.tokens_output += tokens
+        return self._reply(text or "", tokens, cut_off=_field(choice, "finish_reason") == "length")
+
+    def _reply(self, text: str, tokens: int, *, cut_off: bool) -> Reply:
+        """What a readable answer is worth here: cut off or empty, it answers no question."""
+        if cut_off:
             return Reply(None, "answer cut off at max_tokens")
         return Reply(text) if text else Reply(None, "empty answer")
 
@@ -264,7 +271,7 @@ class EndpointClient:
             # As a header it would be refused, and be quoted by whoever logs the refusal.
             raise UserError(
                 f"the key in the environment variable {self.settings.api_key_variable} has characters no key has",
-                where="judge.endpoint.api_key_variable",
+                where="api_key_variable of the endpoint",
                 todo="set it anew, as one line of plain characters",
             )
         if key:
@@ -272,8 +279,8 @@ class EndpointClient:
         if _on_loopback(self.settings.base_url):
             return "none"
         raise UserError(
-            f"the environment variable {self.settings.api_key_variable} with the judge's key is not set",
-            where="judge.endpoint.api_key_variable",
+            f"the environment variable {self.settings.api_key_variable} with the server's key is not set",
+            where="api_key_variable of the endpoint",
             todo="set it, or name the variable that holds the key",
         )
 

@@ -15,13 +15,13 @@ class Request:
 
     Attributes:
         messages: system and user messages.
-        schema: JSON schema of the answer; servers that cannot hold to it are asked without.
+        schema: JSON schema of the answer; servers that cannot hold to it are asked without. None lets it be free.
         task: what the answer is for and in which version, such as ``verdict/1``; part of the cache's key.
         sample: number of the answer among several to one question; part of the cache's key.
     """
 
     messages: tuple[Message, ...]
-    schema: dict[str, Any]
+    schema: dict[str, Any] | None
     task: str
     sample: int = 0
 

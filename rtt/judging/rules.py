@@ -14,6 +14,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,13 @@ def has_tagger() -> bool:
 def kinds() -> frozenset[str]:
     """The kinds of rubric that have a checker: IFEval's 25, IFBench's 58, and MulDimIF's as we read them."""
     return frozenset(_registry()) | constraints.kinds()
+
+
+def checker_of(kind: str) -> str:
+    """Whose checker a kind has, with its version, as it stands beside a score."""
+    own = kind in constraints.kinds()
+    package = "rubrics-to-tokens" if own else "if-verifiable"
+    return f"{package} {version(package)}"
 
 
 def follows(kind: str, kwargs: dict[str, Any], response: str, prompt: str = "") -> bool:

@@ -13,7 +13,7 @@ TABLE_FORMATS = ("csv", "md", "tex")
 FIGURE_FORMATS = ("svg", "png")
 METRICS = "metrics.json"
 """The values of `main` by arm, benchmark and metric, as DVC compares them."""
-OTHER_TABLES = ("paired", "curves", "efficiency", "efficiency_seeds")
+OTHER_TABLES = ("paired", "curves", "groups", "efficiency", "efficiency_seeds")
 """Tables over the whole study; no table of arms may have such a name."""
 
 

@@ -56,6 +56,16 @@ def span(counts: pd.Series) -> str:
     return f"{low}" if low == high else f"{low}–{high}"
 
 
+def asked(rows: pd.DataFrame) -> str:
+    """``greedy/1, at most 96 tokens; judged by if-verifiable 0.1.2`` for the rows of one benchmark."""
+    if rows.empty:
+        return DASH
+    one = rows.iloc[0]
+    budget = f", at most {one['budget']} tokens" if one["budget"] else ""
+    judges = sorted({judge for text in rows["judge"].unique() for judge in text.split(", ")})
+    return f"{one['protocol']}{budget}; judged by {', '.join(judges)}"
+
+
 def counted(rows: pd.DataFrame, metric: str) -> str:
     """``n = 64`` for the units a metric averages over."""
     own = rows[rows["metric"] == metric]
@@ -136,7 +146,23 @@ def to_markdown(table: pd.DataFrame, layout: Layout, metrics: Sequence[str] = HE
     lines = [header, ["---", *["---:"] * len(columns)]]
     lines += [[arm, *(cells[place] for *_, cells in columns)] for place, arm in enumerate(layout.arms)]
     body = ["| " + " | ".join(_markdown(text) for text in line) + " |" for line in lines]
-    return "\n".join([layout.caption, "", *body, *(f"\n{note}." for note in [*layout.notes, *layout.sources])]) + "\n"
+    notes = [*protocol_notes(table, layout), *layout.notes, *layout.sources]
+    return "\n".join([layout.caption, "", *body, *(f"\n{note}." for note in notes)]) + "\n"
+
+
+def protocol_notes(table: pd.DataFrame, layout: Layout) -> list[str]:
+    """How the answers on each benchmark were asked for, and which shares of them are cut short or empty."""
+    notes = []
+    for benchmark in layout.benchmarks:
+        rows = table[(table["benchmark"] == benchmark) & table["arm"].isin(layout.arms)]
+        if len(rows):
+            shares = [
+                f"{100 * own.min():.1f} to {100 * own.max():.1f} % {name}"
+                for metric, name in (("truncated", "cut short"), ("empty", "empty"))
+                if len(own := rows.loc[rows["metric"] == metric, "value"])
+            ]
+            notes.append(f"{benchmark}: {'; '.join([asked(rows), *shares])}")
+    return notes
 
 
 def _markdown(text: str) -> str:
@@ -184,7 +210,8 @@ def _latex_table(table: pd.DataFrame, layout: Layout, metric: str, first: bool) 
     named = metric.replace("_", " ")
     heads = [escape_latex(heading.removesuffix(f", {named}")) for heading, *_ in columns]
     belows = [escape_latex(below.removesuffix(f", {named}")) for _, below, _ in columns]
-    notes = " ".join(f"{escape_latex(note)}." for note in [*layout.notes, *layout.sources])
+    listed = [*protocol_notes(table, layout), *layout.notes, *layout.sources]
+    notes = " ".join(f"{escape_latex(note)}." for note in listed)
     label = f"tab:{layout.name}" if first else f"tab:{layout.name}-{metric.replace('_', '-')}"
     body = [
         " & ".join([escape_latex(arm), *(_latex_cell(cells[place]) for *_, cells in columns)]) + r" \\"
@@ -224,14 +251,17 @@ def to_text(table: pd.DataFrame, layout: Layout) -> str:
     blocks = []
     for benchmark in layout.benchmarks:
         rows = table[table["benchmark"] == benchmark]
-        lines = [["arm", "seeds", "step", "instruction strict, %", "prompt strict, %", "tokens", "truncated, %"]]
+        lines = [
+            ["arm", "seeds", "step", "instruction strict, %", "prompt strict, %", "tokens", "cut short, %", "empty, %"]
+        ]
         for arm in layout.arms:
             own = rows[rows["arm"] == arm]
             accuracy = [cell(rows, arm, metric) for metric in HEADLINES]
-            plain = [cell(rows, arm, metric, interval=False) for metric in ("response_tokens", "truncated")]
+            plain = [cell(rows, arm, metric, interval=False) for metric in ("response_tokens", "truncated", "empty")]
             lines.append([arm, span(own["seeds"]), span(own["step"]), *accuracy, *plain])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        blocks.append(f"{benchmark} ({span(rows['n_prompts'])} prompts, {span(rows['n_instructions'])} instructions)")
+        counts = f"{span(rows['n_prompts'])} prompts, {span(rows['n_instructions'])} instructions"
+        blocks.append(f"{benchmark} ({counts}; {asked(rows)})")
         for name, *numbers in lines:
             padded = [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
             blocks.append("  ".join(["", name.ljust(widths[0]), *padded]))

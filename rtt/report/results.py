@@ -15,6 +15,7 @@ from rtt.config import BASE, FULL, Config
 from rtt.errors import UserError
 from rtt.layout import DISCRIMINATOR_COSTS
 from rtt.report.efficiency import efficiency_tables
+from rtt.report.groups import group_table
 from rtt.report.outputs import draws_kinds, tables_of
 from rtt.report.reference import References, with_references
 from rtt.report.render import AUPRC, Layout, reference_notes
@@ -25,6 +26,8 @@ from rtt.tables import Scores, read_table
 RELEVANCE = "relevance"
 """The table that compares where relevance comes from, and so shows how good each discriminator is."""
 UNSEEN = "unseen_topics"
+SHOWN = 6
+"""Left-out prompts that are named, at most."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Results:
         layouts: by name, what each table shows, also where there are no scores.
         paired: as rtt.report.tables.paired_table returns it.
         curves: as rtt.report.tables.curve_table returns it.
+        groups: as rtt.report.groups.group_table returns it.
         efficiency: by arm, and `efficiency_seeds` by seed, as rtt.report.efficiency returns them.
         quality: figures of the discriminator `full`, or None where no arm learns from it or they are missing.
         left_out: one sentence per benchmark that lost prompts.
@@ -47,6 +51,7 @@ class Results:
     layouts: Mapping[str, Layout]
     paired: pd.DataFrame
     curves: pd.DataFrame
+    groups: pd.DataFrame
     efficiency: pd.DataFrame
     efficiency_seeds: pd.DataFrame
     quality: Mapping[str, Any] | None
@@ -73,11 +78,12 @@ def read_left_out(paths: Sequence[Path]) -> list[str]:
     notes = []
     for path in paths:
         listed = _read_json(path, "the list of left-out prompts")
-        if listed["left_out"]:
-            names = listed["left_out"]
+        whole = listed["kept"] + len(listed["left_out"])
+        for why in dict.fromkeys(listed["left_out"].values()):
+            names = [name for name, reason in listed["left_out"].items() if reason == why]
+            shown = ", ".join(names[:SHOWN]) + ", …" * (len(names) > SHOWN)
             notes.append(
-                f"{listed['benchmark']}: {len(names)} of {listed['kept'] + len(names)} prompts are left out, because "
-                f"their checker lacks its NLTK data ({', '.join(names)})"
+                f"{listed['benchmark']}: {len(names)} of {whole} prompts are left out, because {why} ({shown})"
             )
     return notes
 
@@ -112,7 +118,7 @@ def _layout(config: Config, name: str, arms: Sequence[str]) -> Layout:
     over = "seeds and prompts" if len(seeds) > 1 else "prompts"
     caption = (
         f"Accuracy in percent after training with 95 % intervals by bootstrap over {over} "
-        f"({config.evaluation.bootstrap_draws} draws); greedy answers; seeds {', '.join(map(str, seeds))}."
+        f"({config.evaluation.bootstrap_draws} draws); seeds {', '.join(map(str, seeds))}."
     )
     return Layout(name, arms, list(config.evaluation.benchmarks), caption, auprc=name == RELEVANCE)
 
@@ -149,6 +155,7 @@ def collect(
         layouts=layouts,
         paired=paired_table(finals, pairs_of(config), **options),
         curves=curve_table(scores, **options),
+        groups=group_table(finals),
         efficiency=efficiency,
         efficiency_seeds=by_seed,
         quality=qualities.get(FULL) if draws_kinds(config) else None,

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from rtt.report.markup import note, table_of, td
-from rtt.report.render import DASH, Layout, auprc_cell, format_value, has_paper, p_text, paper_cell, span
+from rtt.report.render import DASH, Layout, asked, auprc_cell, format_value, has_paper, p_text, paper_cell, span
 from rtt.report.statistics import SIGNIFICANT
 from rtt.tables import rows_of
 
@@ -20,6 +20,7 @@ COLUMNS = {
     "prompt_loose": "Prompts, loose (%)",
     "response_tokens": "Tokens a response",
     "truncated": "Cut short (%)",
+    "empty": "Empty (%)",
 }
 
 
@@ -48,8 +49,8 @@ def accuracy_table(table: pd.DataFrame, layout: Layout) -> str:
                 cells.append(td(next((cell for cell in known if cell != DASH), DASH)))
             lines.append([arm, *cells])
         counts = f"{span(rows['n_prompts'])} prompts, {span(rows['n_instructions'])} instructions"
-        groups.append((f"{benchmark}: {counts}", lines))
-    return table_of(f"accuracy-{layout.name}", "Every arm at its last step, greedy answers", header, groups)
+        groups.append((f"{benchmark}: {counts}; {asked(rows)}", lines))
+    return table_of(f"accuracy-{layout.name}", "Every arm at its last step", header, groups)
 
 
 def _accuracy(own: pd.DataFrame, metric: str) -> str:

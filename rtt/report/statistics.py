@@ -30,6 +30,7 @@ METRICS = (
     "instruction_loose",
     "response_tokens",
     "truncated",
+    "empty",
 )
 COVERAGE = (0.025, 0.975)
 SIGNIFICANT = 0.05
@@ -48,6 +49,9 @@ class Evaluation:
         numerators: (S, P, M) hits of a prompt, or its value.
         denominators: (P, M) instructions of a prompt for the instruction metrics, else 1.
         instructions: every (prompt_id, rubric_id), sorted.
+        protocol: name and version of how answers were asked for.
+        budget: most tokens of an answer; 0 where it is not known.
+        judge: who decided.
     """
 
     arm: str
@@ -56,6 +60,9 @@ class Evaluation:
     numerators: np.ndarray
     denominators: np.ndarray
     instructions: pd.MultiIndex
+    protocol: str
+    budget: int
+    judge: str
 
     @property
     def prompts(self) -> int:
@@ -71,30 +78,47 @@ class Evaluation:
 
 
 def evaluation(rows: pd.DataFrame) -> Evaluation:
-    """Reduces rows of rtt.tables.Scores that share arm, step and benchmark.
+    """Reduces rows of rtt.tables.Scores that share arm, step and benchmark. Of several answers to a prompt the mean
+    counts.
 
     Raises:
-        UserError: an instruction scored twice, or seeds on different prompts.
+        UserError: an instruction scored twice, seeds on different prompts, prompts with different numbers of answers,
+            or answers under several protocols.
     """
     arm, benchmark, step = rows["arm"].iloc[0], rows["benchmark"].iloc[0], int(rows["step"].iloc[0])
     where = f"arm {arm}, step {step}, benchmark {benchmark}"
-    twice = rows[rows.duplicated(["seed", "prompt_id", "rubric_id"])]
+    ways = rows[["protocol", "budget"]].drop_duplicates()
+    if len(ways) > 1:
+        listed = " and ".join(f"{way.protocol} with {way.budget} tokens" for way in ways.itertuples())
+        raise UserError(
+            f"the answers were asked for in several ways: {listed}",
+            where=where,
+            todo="evaluate all under one protocol, or give each a benchmark's name of its own",
+        )
+    twice = rows[rows.duplicated(["seed", "prompt_id", "sample", "rubric_id"])]
     if len(twice):
         raise UserError(
             f"{len(twice)} instructions are scored twice, such as {twice['rubric_id'].iloc[0]}",
             where=where,
-            todo="give each evaluation once, with one response a prompt",
+            todo="give each evaluation once",
         )
     seeds = tuple(sorted(int(seed) for seed in rows["seed"].unique()))
+    samples = int(rows["sample"].nunique())
     scored = rows.groupby(["prompt_id", "rubric_id"], sort=True).size()
-    if (scored < len(seeds)).any():
+    lacking = int((scored < len(seeds) * samples).sum())
+    if lacking and samples == 1:
         raise UserError(
-            f"the seeds answered different prompts: {int((scored < len(seeds)).sum())} instructions are not scored for "
-            f"all {len(seeds)} seeds",
+            f"the seeds answered different prompts: {lacking} instructions are not scored for all {len(seeds)} seeds",
             where=where,
             todo="evaluate every seed on the same prompts",
         )
-    responses = rows.groupby(["seed", "prompt_id"], sort=True).agg(
+    if lacking:
+        raise UserError(
+            f"{lacking} instructions are not scored on all {samples} answers of all {len(seeds)} seeds",
+            where=where,
+            todo="answer every prompt equally often",
+        )
+    responses = rows.groupby(["seed", "prompt_id", "sample"], sort=True).agg(
         instructions=("strict", "size"),
         prompt_strict=("strict", "all"),
         prompt_loose=("loose", "all"),
@@ -102,13 +126,25 @@ def evaluation(rows: pd.DataFrame) -> Evaluation:
         instruction_loose=("loose", "sum"),
         response_tokens=("tokens", "first"),
         truncated=("truncated", "first"),
+        empty=("empty", "first"),
     )
+    responses = responses.groupby(level=["seed", "prompt_id"], sort=True).mean()
     numerators = responses[list(METRICS)].to_numpy(float).reshape(len(seeds), -1, len(METRICS))  # (S, P, M)
     counts = responses["instructions"].to_numpy(float)[: numerators.shape[1]]  # the same for every seed
     denominators = np.ones(numerators.shape[1:])
     for metric in ("instruction_strict", "instruction_loose"):
         denominators[:, METRICS.index(metric)] = counts
-    return Evaluation(str(arm), step, seeds, numerators, denominators, pd.MultiIndex.from_tuples(list(scored.index)))
+    return Evaluation(
+        str(arm),
+        step,
+        seeds,
+        numerators,
+        denominators,
+        pd.MultiIndex.from_tuples(list(scored.index)),
+        protocol=str(ways["protocol"].iloc[0]),
+        budget=int(ways["budget"].iloc[0]),
+        judge=", ".join(sorted(rows["judge"].unique())),
+    )
 
 
 def per_seed(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:

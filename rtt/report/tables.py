@@ -37,6 +37,9 @@ MAIN_COLUMNS = (
     "seed_std",
     "n_prompts",
     "n_instructions",
+    "protocol",
+    "budget",
+    "judge",
 )
 PAIRED_COLUMNS = (
     "table",
@@ -59,8 +62,13 @@ DRAWS_PER_COMPARISON = 100
 
 
 def _evaluations(finals: pd.DataFrame) -> dict[tuple[str, str], Evaluation]:
-    """One for each (arm, benchmark). Raises UserError where the rows of one are of several steps."""
-    found = {}
+    """One for each (arm, benchmark).
+
+    Raises UserError where the rows of one are of several steps, and where arms answered one benchmark under several
+    protocols: greedy and sampled scores do not stand in one column.
+    """
+    found: dict[tuple[str, str], Evaluation] = {}
+    asked: dict[str, Evaluation] = {}
     for (arm, benchmark), rows in finals.groupby(["arm", "benchmark"], sort=False):
         ends = rows.groupby("seed")["step"].unique()
         if rows["step"].nunique() > 1:
@@ -70,7 +78,15 @@ def _evaluations(finals: pd.DataFrame) -> dict[tuple[str, str], Evaluation]:
                 where=f"benchmark {benchmark}",
                 todo="give the final scores alone",
             )
-        found[str(arm), str(benchmark)] = evaluation(rows)
+        one = found[str(arm), str(benchmark)] = evaluation(rows)
+        other = asked.setdefault(str(benchmark), one)
+        if (one.protocol, one.budget) != (other.protocol, other.budget):
+            ways = " and ".join(f"{way.arm} under {way.protocol} with {way.budget} tokens" for way in (other, one))
+            raise UserError(
+                f"the answers were asked for in several ways: {ways}",
+                where=f"benchmark {benchmark}",
+                todo="evaluate all arms under one protocol",
+            )
     return found
 
 
@@ -92,12 +108,13 @@ def main_table(finals: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> pd.
         seed: of the bootstrap.
 
     Returns:
-        One row per (arm, benchmark, METRICS) with MAIN_COLUMNS: ``seeds`` counts those averaged, ``seed_std`` is the
-        sample deviation between them, missing where there is one. Shares lie in [0, 1]. Arms and benchmarks stand in
-        the order in which they first appear.
+        One row per (arm, benchmark, METRICS) with MAIN_COLUMNS: ``protocol``, ``budget`` and ``judge`` say how answers
+        were asked for, in how many tokens at most, and who decided. ``seeds`` counts those averaged, ``seed_std`` is
+        the sample deviation between them, missing where there is one. Shares lie in [0, 1]. Arms and benchmarks stand
+        in the order in which they first appear.
 
     Raises:
-        UserError: an instruction scored twice, seeds on different prompts, or scores of several steps.
+        UserError: an instruction scored twice, seeds on different prompts, or scores of several steps or protocols.
     """
     rows = []
     found = _evaluations(finals)
@@ -108,7 +125,7 @@ def main_table(finals: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> pd.
             low, high = interval(bootstrap(one.numerators, one.denominators, draws, seed))
             deviation = seed_deviation(one.by_seed())
             for place, (metric, value) in enumerate(zip(METRICS, one.values(), strict=True)):
-                counts = (one.prompts, len(one.instructions))
+                counts = (one.prompts, len(one.instructions), one.protocol, one.budget, one.judge)
                 ends = (value, low[place], high[place], deviation[place])
                 rows.append((arm, len(one.seeds), one.step, benchmark, metric, *ends, *counts))
     return pd.DataFrame(rows, columns=list(MAIN_COLUMNS))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rtt.data.benchmarks import TAGGER_KINDS, load_benchmark, split_scorable
+from rtt.data.benchmarks import NO_TAGGER, TAGGER_KINDS, load_benchmark, split_scorable
 from rtt.errors import UserError
 from rtt.judging import rules
 from rtt.rubrics import parse_rubrics
@@ -72,8 +72,8 @@ def test_reading_twice_gives_the_same_and_leaves_the_random_state_alone(publishe
 
 def test_without_the_tagger_six_published_prompts_are_left_out(published):
     table = published("ifbench")
-    kept, left_out = split_scorable(table, has_tagger=False)
-    assert left_out == [f"ifbench/{key}" for key in range(257, 263)]
+    kept, left_out = split_scorable(table, has_tagger=False, has_reader=False)
+    assert left_out == {f"ifbench/{key}": NO_TAGGER for key in range(257, 263)}
     assert len(kept) == 288
     assert not set(kept["prompt_id"]) & set(left_out)
     assert kept.index.tolist() == list(range(288))
@@ -81,8 +81,8 @@ def test_without_the_tagger_six_published_prompts_are_left_out(published):
 
 def test_with_the_tagger_nothing_is_left_out(published):
     table = published("ifbench")
-    kept, left_out = split_scorable(table, has_tagger=True)
-    assert left_out == []
+    kept, left_out = split_scorable(table, has_tagger=True, has_reader=False)
+    assert left_out == {}
     assert kept.equals(table)
 
 
@@ -134,18 +134,6 @@ def test_rows_are_sorted_by_key_as_a_number(write):
     assert load_benchmark(path, "ifbench")["prompt_id"].tolist() == [f"ifbench/{key}" for key in (9, 10, 100, "x")]
 
 
-def test_a_limit_keeps_a_fixed_subset(write):
-    rows = [row(key) for key in range(40)]
-    kept = load_benchmark(write(*rows), "ifbench", limit=10)["prompt_id"].tolist()
-    assert len(kept) == 10
-    assert kept == sorted(kept, key=lambda prompt_id: int(prompt_id.split("/")[1]))
-    assert kept != [f"ifbench/{key}" for key in range(10)]
-    assert load_benchmark(write(*reversed(rows)), "ifbench", limit=10)["prompt_id"].tolist() == kept
-    assert load_benchmark(write(*rows), "ifbench", limit=10, seed=1)["prompt_id"].tolist() != kept
-    assert set(kept) < set(load_benchmark(write(*rows), "ifbench", limit=20)["prompt_id"])
-    assert len(load_benchmark(write(*rows), "ifbench", limit=99)) == 40
-
-
 @pytest.mark.parametrize(
     ("bad", "what"),
     [
@@ -172,7 +160,7 @@ def test_a_malformed_row_is_named_by_file_and_line(write, bad, what):
 
 @pytest.mark.parametrize(
     ("arguments", "what"),
-    [({"name": "mmlu"}, "unknown benchmark 'mmlu'"), ({"name": "ifeval", "limit": 0}, "limit is 0")],
+    [({"name": "mmlu"}, "unknown benchmark 'mmlu'")],
 )
 def test_arguments_that_make_no_sense_are_refused(write, arguments, what):
     with pytest.raises(UserError, match=what):

@@ -69,7 +69,8 @@ def test_one_row_an_instruction(score, capsys):
         {"key": "13", "instruction": 0, "instruction_id": "startend:end_checker", "strict": False, "loose": True},
     ]
     said = capsys.readouterr().out
-    assert "3 prompts, 4 instructions, 1 empty answers" in said
+    assert "3 prompts, 4 instructions; as given; judged by if-verifiable" in said
+    assert "empty              0.3333" in said
     for line in (
         "prompt_strict      0.0000",
         "prompt_loose       0.3333",

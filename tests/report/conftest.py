@@ -30,6 +30,12 @@ def _scores(verdicts, arm="base", seed=0, step=0, benchmark="validation", tokens
             "kind": "punctuation:no_comma",
             "strict": verdict == "s",
             "loose": verdict in "sl",
+            "sample": 0,
+            "empty": False,
+            "protocol": "greedy/1",
+            "budget": 48,
+            "judge": "if-verifiable 0.1.2",
+            "groups": "{}",
             "tokens": tokens + prompt,
             "truncated": prompt == 0,
         }

@@ -98,7 +98,7 @@ def efficiency(**changes):
 
 
 def main_table(arms=("base", "rl_csr", "rtt_csr"), benchmark="ifbench", seeds=1):
-    metrics = {"instruction_strict": 0.25, "prompt_strict": 0.1, "response_tokens": 43.0, "truncated": 0.5}
+    metrics = {"instruction_strict": 0.25, "prompt_strict": 0.1, "response_tokens": 43.0, "truncated": 0.5, "empty": 0}
     rows = [
         {
             "arm": arm,
@@ -112,6 +112,9 @@ def main_table(arms=("base", "rl_csr", "rtt_csr"), benchmark="ifbench", seeds=1)
             "seed_std": 0.013 if seeds > 1 else None,
             "n_prompts": 64,
             "n_instructions": 120,
+            "protocol": "greedy/1",
+            "budget": 96,
+            "judge": "if-verifiable 0.1.2",
             "paper_value": None,
             "paper_source": None,
             "discriminator_auprc": None,
@@ -167,6 +170,7 @@ def write(tmp_path):
             "layouts": {"main": Layout("main", arms, benchmarks, "", changes.pop("table_notes", ()))},
             "paired": paired([("rtt_csr", "rl_csr", "ifbench", 0.01, 0.09, 0.004)]),
             "curves": curves,
+            "groups": pd.DataFrame(),
             "efficiency": efficiency(),
             "efficiency_seeds": pd.DataFrame(),
             "quality": quality(),

@@ -49,7 +49,13 @@ def test_markdown_has_a_row_per_arm_and_a_column_per_benchmark_and_metric(scores
     )
     assert lines[5] == "| a\\|b | 1 | 50.0 [33.3, 100.0] | 50.0 [0.0, 100.0] | – | – |"
     assert lines[6] == "| c | – | – | – | – | – |"  # an arm without scores has dashes, never 0
-    assert len(lines) == 7
+    asked = "greedy/1, at most 48 tokens; judged by if-verifiable 0.1.2"
+    assert lines[7:] == [
+        "",
+        f"validation: {asked}; 50.0 to 50.0 % cut short; 0.0 to 0.0 % empty.",
+        "",
+        f"ifbench: {asked}; 100.0 to 100.0 % cut short; 0.0 to 0.0 % empty.",
+    ]
 
 
 def test_markdown_says_when_arms_answered_unequally_many(scores, table):
@@ -59,12 +65,12 @@ def test_markdown_says_when_arms_answered_unequally_many(scores, table):
 
 def test_notes_stand_below_the_table(scores, table):
     text = to_markdown(table(scores(["s"])), layout(["base"], notes=["rl is missing"], sources=["paper, x"]))
-    assert text.endswith("|\n\nrl is missing.\n\npaper, x.\n")
+    assert text.endswith("0.0 to 0.0 % empty.\n\nrl is missing.\n\npaper, x.\n")
 
 
 def test_a_figure_of_the_paper_has_a_column_of_its_own(scores, table):
     rows = table(scores(["s"]), paper_value=0.3469, paper_source="somewhere")
-    header, _, row = to_markdown(rows, layout(["base"])).splitlines()[2:]
+    header, _, row = to_markdown(rows, layout(["base"])).splitlines()[2:5]
     assert header.endswith("| validation (paper) |")
     assert row.endswith("| 34.69 |")
     # stated for one metric alone, the column names it
@@ -95,7 +101,7 @@ def test_latex_is_escaped(scores, table):
         table(rows, paper_value=0.5),
         layout(["base", "rl_csr"], ["heldout_topics", "validation"], notes=["100 % of a_b"]),
     )
-    assert text.count(r"\parbox{\linewidth}{100 \% of a\_b.}") == 2  # notes stand below each of the two
+    assert text.count(r"\% empty. 100 \% of a\_b.}") == 2  # notes stand below each of the two
     for special in "_%&#":
         for line in text.splitlines():
             unescaped = re.findall(rf"(?<!\\){re.escape(special)}", re.sub(r"\\label\{[^}]*\}", "", line))
@@ -122,12 +128,14 @@ def test_text_lines_up_and_fits_a_terminal(scores, table, random_verdicts):
     rows = pd.concat([scores(random_verdicts(9)), scores(random_verdicts(9), "rtt_csr", step=24)])
     told = layout(["base", "rtt_csr", "absent"], notes=["absent is missing"], sources=["paper"])
     lines = to_text(table(rows), told).splitlines()
-    assert lines[0] == "validation (9 prompts, 18 instructions)"
+    assert lines[0] == (
+        "validation (9 prompts, 18 instructions; greedy/1, at most 48 tokens; judged by if-verifiable 0.1.2)"
+    )
     assert len({len(line) for line in lines[1:5]}) == 1
-    assert len(lines[1]) <= 100
+    assert len(lines[1]) <= 110
     assert lines[2].split()[:3] == ["base", "1", "0"]
     assert lines[3].split()[:3] == ["rtt_csr", "1", "24"]
-    assert lines[4].split() == ["absent", *["–"] * 6]
+    assert lines[4].split() == ["absent", *["–"] * 7]
     assert lines[5:] == ["", "absent is missing."]  # the terminal shows no figures of others
 
 

@@ -30,6 +30,7 @@ def test_instruction_level_is_the_micro_average_and_prompt_level_needs_every_ins
         "instruction_loose": 4 / 6,
         "response_tokens": 11.0,  # 10, 11, 12, once a response and not once an instruction
         "truncated": 1 / 3,
+        "empty": 0,
     }
     assert dict(zip(table["metric"], table["value"], strict=True)) == pytest.approx(wanted)
     assert list(table["metric"]) == list(METRICS)
@@ -262,3 +263,40 @@ def test_csv_reads_back(scores, random_verdicts, tmp_path):
     again = pd.read_csv(tmp_path / "deep" / "main.csv")
     pd.testing.assert_frame_equal(again, table, check_dtype=False, atol=1e-6)
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["main.csv"]
+
+
+def sampled(scores, answers):
+    """Rows of several answers to each prompt, one list of verdicts an answer."""
+    return pd.concat([scores(verdicts).assign(sample=number) for number, verdicts in enumerate(answers)])
+
+
+def test_of_several_answers_the_mean_counts(scores, value):
+    # prompt 0: 1 of 2 and 2 of 2 instructions; prompt 1: 0 of 1 and 0 of 1, the second answer empty
+    rows = sampled(scores, [["s-", "-"], ["ss", "-"]])
+    rows.loc[(rows["sample"] == 1) & (rows["prompt_id"] == "p0001"), "empty"] = True
+    table = main_table(rows)
+    assert value(table, "instruction_strict")["value"] == pytest.approx((1.5 + 0) / 3)
+    assert value(table, "prompt_strict")["value"] == pytest.approx((0.5 + 0) / 2)
+    assert value(table, "empty")["value"] == pytest.approx((0 + 0.5) / 2)
+    assert value(table, "prompt_strict")["n_prompts"] == 2
+    assert value(table, "instruction_strict")["n_instructions"] == 3
+
+
+def test_prompts_answered_unequally_often_are_refused(scores):
+    rows = sampled(scores, [["s", "s"], ["s", "s"]])
+    with pytest.raises(UserError, match="1 instructions are not scored on all 2 answers"):
+        main_table(rows[~((rows["sample"] == 1) & (rows["prompt_id"] == "p0001"))])
+
+
+def test_one_column_holds_answers_under_one_protocol(scores):
+    greedy, other = scores(["s"]), scores(["s"], "rl_csr", 0, 8).assign(protocol="paper/1", budget=4096)
+    with pytest.raises(UserError, match="base under greedy/1 with 48 tokens and rl_csr under paper/1 with 4096"):
+        main_table(pd.concat([greedy, other]))
+    with pytest.raises(UserError, match="greedy/1 with 48 tokens and greedy/1 with 96 tokens"):
+        main_table(pd.concat([scores(["s"]), scores(["s"], seed=1).assign(budget=96)]))
+
+
+def test_the_table_says_how_answers_were_asked_for_and_who_judged(scores):
+    rows = scores(["s", "-"]).assign(judge=["b 2", "a 1"])
+    table = main_table(rows)
+    assert set(zip(table["protocol"], table["budget"], table["judge"], strict=True)) == {("greedy/1", 48, "a 1, b 2")}

@@ -60,7 +60,8 @@ def test_each_table_holds_its_arms(write):
     folder = write() / "tables"
     table = pd.read_csv(folder / "relevance.csv")
     assert list(table)[:10] == LONG
-    assert list(table)[10:] == ["n_instructions", "paper_value", "paper_source", "discriminator_auprc"]
+    assert list(table)[10:14] == ["n_instructions", "protocol", "budget", "judge"]
+    assert list(table)[14:] == ["paper_value", "paper_source", "discriminator_auprc"]
     assert list(table["arm"].unique()) == ["rtt_csr", "rtt_few", "rtt_rules"]
     assert set(table["seeds"]) == {2}
     paired = pd.read_csv(folder / "paired.csv")
@@ -95,13 +96,13 @@ def test_the_papers_figures_stand_beside_ours(write):
 
 def test_the_terminal_gets_the_main_table_and_the_headline(write):
     text = (write() / "tables" / "main.txt").read_text()
-    assert text.startswith("validation (12 prompts, 24 instructions)\n")
+    assert text.startswith("validation (12 prompts, 24 instructions; greedy/1, at most 48 tokens; judged by ")
     assert "rtt_csr minus rl_csr, points" in text
     assert "rtt_few" not in text
 
 
 def test_the_caption_says_what_was_resampled(write, config):
-    assert "over seeds and prompts (100 draws); greedy answers; seeds 0, 1." in (write() / "tables/main.md").read_text()
+    assert "over seeds and prompts (100 draws); seeds 0, 1." in (write() / "tables/main.md").read_text()
 
 
 GAPS = (

@@ -115,6 +115,12 @@ def benchmark_prompts(wildcards):
     return f"{RESULTS}/data/benchmarks/{wildcards.benchmark}.parquet"
 
 
+def evaluator_of(wildcards):
+    """The folder of a benchmark's own evaluator, where there is one."""
+    known = wildcards.benchmark in SETTINGS.sources.evaluators
+    return f"{RESULTS}/data/evaluators/{wildcards.benchmark}" if known else []
+
+
 def evaluation_settings(wildcards):
     """What an evaluation on one benchmark depends on."""
     whole = section("evaluation")["evaluation"]

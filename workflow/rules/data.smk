@@ -55,6 +55,23 @@ rule fetch_benchmark:
         "rtt fetch {wildcards.source}" " --config {params.config}" " --output {output}" " > {log} 2>&1"
 
 
+rule fetch_evaluator:
+    output:
+        directory(f"{RESULTS}/data/evaluators/{{source}}"),
+    log:
+        f"{RESULTS}/logs/fetch_evaluator/{{source}}.log",
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        config=CONFIG,
+        source=lambda wildcards: section("sources")["sources"]["evaluators"][wildcards.source],
+    message:
+        "Fetching the evaluator of {wildcards.source}"
+    shell:
+        "rtt fetch {wildcards.source}" " --evaluator" " --config {params.config}" " --output {output}" " > {log} 2>&1"
+
+
 rule read_benchmark:
     input:
         jsonl=rules.fetch_benchmark.output[0],
@@ -67,10 +84,13 @@ rule read_benchmark:
     threads: 1
     resources:
         mem_mb=1500,
+    params:
+        judged=lambda wildcards: "--judged" if SETTINGS.judge or wildcards.source in SETTINGS.sources.evaluators else "",
     message:
         "Reading the benchmark {wildcards.source}"
     shell:
         "rtt benchmark"
+        " {params.judged}"
         " --name {wildcards.source}"
         " --input {input.jsonl}"
         " --nltk {input.nltk}"

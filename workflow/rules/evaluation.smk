@@ -1,4 +1,4 @@
-"""Greedy answers to held-out prompts and benchmarks, scored instruction by instruction."""
+"""Answers to held-out prompts and benchmarks, scored instruction by instruction."""
 
 
 rule evaluate_base:
@@ -6,9 +6,11 @@ rule evaluate_base:
         policy=rules.fetch_policy.output[0],
         prompts=benchmark_prompts,
         nltk=rules.fetch_nltk.output[0],
+        evaluator=evaluator_of,
     output:
         scores=layout.base_file(RESULTS, "{benchmark}", "scores.parquet"),
         responses=layout.base_file(RESULTS, "{benchmark}", "responses.parquet"),
+        record=layout.base_file(RESULTS, "{benchmark}", "record.json"),
     log:
         layout.base_log(RESULTS, "{benchmark}"),
     threads: SETTINGS.evaluation.threads
@@ -17,6 +19,7 @@ rule evaluate_base:
     params:
         config=CONFIG,
         settings=evaluation_settings,
+        evaluator=lambda wildcards, input: option("evaluator", input.evaluator),
     message:
         "Evaluating the base policy on {wildcards.benchmark}"
     shell:
@@ -27,6 +30,7 @@ rule evaluate_base:
         " --policy {input.policy}"
         " --prompts {input.prompts}"
         " --nltk {input.nltk}"
+        " {params.evaluator}"
         " --output {output.scores}"
         " --responses {output.responses}"
         " > {log} 2>&1"
@@ -38,9 +42,11 @@ rule evaluate_round:
         checkpoint=layout.round_file(RESULTS, "{arm}", "{seed}", "{round}", "checkpoint"),
         prompts=benchmark_prompts,
         nltk=rules.fetch_nltk.output[0],
+        evaluator=evaluator_of,
     output:
         scores=layout.evaluation_file(RESULTS, "{arm}", "{seed}", "{round}", "{benchmark}", "scores.parquet"),
         responses=layout.evaluation_file(RESULTS, "{arm}", "{seed}", "{round}", "{benchmark}", "responses.parquet"),
+        record=layout.evaluation_file(RESULTS, "{arm}", "{seed}", "{round}", "{benchmark}", "record.json"),
     log:
         layout.evaluation_log(RESULTS, "{arm}", "{seed}", "{round}", "{benchmark}"),
     threads: SETTINGS.evaluation.threads
@@ -49,6 +55,7 @@ rule evaluate_round:
     params:
         config=CONFIG,
         settings=evaluation_settings,
+        evaluator=lambda wildcards, input: option("evaluator", input.evaluator),
         step=lambda wildcards: int(wildcards.round) * SETTINGS.policy.steps_per_round,
     message:
         "Evaluating {wildcards.arm}, seed {wildcards.seed}, round {wildcards.round} on {wildcards.benchmark}"
@@ -61,6 +68,7 @@ rule evaluate_round:
         " --checkpoint {input.checkpoint}"
         " --prompts {input.prompts}"
         " --nltk {input.nltk}"
+        " {params.evaluator}"
         " --output {output.scores}"
         " --responses {output.responses}"
         " > {log} 2>&1"

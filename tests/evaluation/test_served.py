@@ -1,0 +1,102 @@
+"""A model served elsewhere answers a benchmark: real HTTP, nothing asked twice, what is missing refused."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from rtt.cli import main
+from rtt.config import Endpoint, Protocol
+from rtt.errors import UserError
+from rtt.evaluation.kept import Answer
+from rtt.evaluation.served import Served
+
+TURNS = [[{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}] for text in ("one", "two")]
+SAMPLED = Protocol(name="sampled", samples=2, temperature=0.7, top_p=0.8, top_k=20, max_tokens=9)
+
+
+def served(server, tmp_path, protocol=SAMPLED, **more) -> Served:
+    settings = Endpoint(base_url=server.url, model="m", retries=0)
+    return Served(settings, protocol, tmp_path / "asked.sqlite", **more)
+
+
+def test_each_conversation_is_asked_as_often_and_as_the_protocol_says(scripted_server, tmp_path):
+    scripted_server.script = lambda asked, number: {"text": asked["messages"][-1]["content"].upper()}
+    answers = served(scripted_server, tmp_path).answer(TURNS, "x")
+    assert answers == [Answer("ONE", 5, False)] * 2 + [Answer("TWO", 5, False)] * 2
+    assert len(scripted_server.asked) == 4
+    for question in scripted_server.asked:
+        assert question["messages"][0]["content"] == "Be brief."
+        sampling = {name: question[name] for name in ("temperature", "top_p", "top_k", "max_tokens")}
+        assert sampling == {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "max_tokens": 9}
+        assert "response_format" not in question
+        assert "chat_template_kwargs" not in question
+
+
+def test_a_greedy_protocol_sends_no_parameter_a_server_might_not_know(scripted_server, tmp_path):
+    served(scripted_server, tmp_path, Protocol()).answer(TURNS, "x")
+    assert not {"top_p", "top_k"} & set(scripted_server.asked[0])
+
+
+def test_nothing_is_asked_twice(scripted_server, tmp_path):
+    scripted_server.script = lambda asked, number: {"status": 500} if number == 3 else {"text": "fine"}
+    with pytest.raises(UserError, match=r"1 of 4 answers are missing: 1 x status 500"):
+        served(scripted_server, tmp_path).answer(TURNS, "x")
+    answers = served(scripted_server, tmp_path).answer(TURNS, "x")
+    assert len(answers) == 4
+    assert len(scripted_server.asked) == 5
+    assert served(scripted_server, tmp_path).answer(TURNS, "x") == answers
+    assert len(scripted_server.asked) == 5
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"text": "cut", "finish": "length"}, Answer("cut", 5, True)),
+        ({"text": ""}, Answer("", 5, False)),
+        ({"text": None}, Answer("", 5, False)),
+        ({"text": "<think>\nhm\n</think>\n\nso"}, Answer("so", 5, False)),
+        ({"text": "<think>\nhm and hm", "finish": "length"}, Answer("", 5, True)),
+    ],
+)
+def test_cut_short_empty_and_thoughts(scripted_server, tmp_path, given, wanted):
+    scripted_server.script = lambda asked, number: given
+    assert served(scripted_server, tmp_path, Protocol()).answer(TURNS[:1], "x") == [wanted]
+
+
+@pytest.mark.parametrize(("thinking", "said"), [(True, "on"), (False, "off")])
+def test_the_switch_for_thinking_is_sent_where_it_is_asked_for(scripted_server, tmp_path, thinking, said):
+    one = served(scripted_server, tmp_path, Protocol(thinking=thinking), switch=True)
+    one.answer(TURNS[:1], "x")
+    assert scripted_server.asked[0]["chat_template_kwargs"] == {"enable_thinking": thinking}
+    assert one.record()["chat_template"]["thinking"] == said
+
+
+def test_a_benchmark_is_answered_and_scored_by_command(scripted_server, tmp_path, nltk_data, capsys):
+    rows = [
+        {"key": 1, "prompt": "No commas.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]},
+        {"key": 2, "prompt": "No commas at all.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]},
+    ]
+    (tmp_path / "ifeval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scripted_server.script = lambda asked, number: {
+        "text": "a, b" if asked["messages"][-1]["content"].endswith("all.") else "a b"
+    }
+    line = ["evaluate", "--benchmark", "ifeval", "--prompts", tmp_path / "ifeval.jsonl", "--nltk", nltk_data]
+    line += ["--endpoint", scripted_server.url, "--model", "m", "--output", tmp_path / "out" / "scores.parquet"]
+    line += ["--responses", tmp_path / "out" / "responses.parquet"]
+    main(list(map(str, line)))
+    scores = pd.read_parquet(tmp_path / "out" / "scores.parquet")
+    assert scores["strict"].tolist() == [True, False]
+    assert set(scores["protocol"]) == {"greedy/1"}
+    record = json.loads((tmp_path / "out" / "record.json").read_text())
+    assert record["model"] == "m"
+    assert record["metrics"]["instruction_strict"]["value"] == 0.5
+    assert (record["prompts"], record["instructions"], record["protocol"]["max_tokens"]) == (2, 2, 1024)
+    assert record["judge"].startswith("if-verifiable ")
+    assert "instruction_strict 0.5000" in capsys.readouterr().out
+    main(list(map(str, line)))  # again: everything is known
+    assert len(scripted_server.asked) == 2
+    with pytest.raises(SystemExit, match="the model at the endpoint has no name"):
+        main([str(part) for part in line if part not in ("--model", "m")])
