@@ -25,7 +25,7 @@ test: install
 	$(MAKE) smoke
 
 test-cluster: install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dvc,slurm]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dvc,slurm,domain]'
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m cluster --numprocesses 4 --dist loadfile
 
 smoke: install

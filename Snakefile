@@ -29,6 +29,8 @@ rule all:
     input:
         rules.write_report.output,
         rules.log_comparison.output,
+        rules.check_contamination.output if SETTINGS.sources.benchmarks else [],
+        rules.compare_domain.output if SETTINGS.evaluation.domain else [],
     message:
         "The study is complete"
 

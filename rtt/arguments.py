@@ -75,7 +75,26 @@ def _add_data_steps(step: _Step) -> None:
     sub.add_argument(
         "--split", action="store_true", help="assign the splits of --input anew, by topic, as prompts.splits says"
     )
+    _path_argument(
+        sub,
+        "against",
+        "benchmarks' tables of prompts, for prompts.contamination.remove_from",
+        required=False,
+        nargs="+",
+        default=[],
+    )
     _path_argument(sub, "output", "Parquet table of prompts")
+
+    sub = step(
+        "contamination",
+        steps.contamination,
+        "List prompts that share runs of words with a benchmark.",
+        "--config config/config.yaml --prompts results/data/prompts.parquet "
+        "--benchmarks results/data/benchmarks/ifbench.parquet --output contamination.csv",
+    )
+    _path_argument(sub, "prompts", "table of prompts")
+    _path_argument(sub, "benchmarks", "benchmarks' tables of prompts", nargs="+")
+    _path_argument(sub, "output", "CSV, one row an overlapping prompt and benchmark")
 
     sub = step(
         "data",
@@ -235,6 +254,27 @@ def _add_policy_steps(step: _Step) -> None:
     _path_argument(sub, "nltk", "folder of NLTK data (default: results/models/nltk)", required=False)
     _path_argument(sub, "output", "Parquet table of scores; record.json goes beside it")
     _path_argument(sub, "responses", "Parquet table of responses")
+
+    sub = step(
+        "domain",
+        steps.domain,
+        "Ask a policy the tasks of evaluation.domain by lm-eval.",
+        "--config config/config.yaml --policy results/models/policy --output domain.json",
+    )
+    _path_argument(sub, "policy", "policy folder")
+    _path_argument(sub, "checkpoint", "checkpoint of a round; the policy itself when left out", required=False)
+    _path_argument(sub, "output", "JSON with the score of each example")
+
+    sub = step(
+        "domain-table",
+        steps.domain_table,
+        "Compare what `rtt domain` wrote of arms with the base's.",
+        "--config config/config.yaml --base results/evaluations/base/domain.json "
+        "--records results/evaluations/*/seed_*/round_3/domain.json --output results/tables/domain.csv",
+    )
+    _path_argument(sub, "base", "the base's record")
+    _path_argument(sub, "records", "the arms' records, in folders <arm>/seed_<seed>/round_<round>", nargs="+")
+    _path_argument(sub, "output", "CSV")
 
     sub = step(
         "score",

@@ -32,8 +32,8 @@ class Source(_Section):
     """Something fetched, pinned by version and checksum."""
 
     uri: str
-    """``pypi:name==version``, ``hf:owner/repository@revision``, ``git:address@commit`` or ``file:path``. ``tiny:`` makes a
-    model on the spot."""
+    """``pypi:name==version``, ``hf:owner/repository@revision``, ``git:address@commit``, ``file:path``; or ``tiny:``,
+    which makes a model on the spot."""
     file: str = ""
     """The file, or the folder with a trailing slash, inside the source; empty for the whole of it."""
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
@@ -61,6 +61,15 @@ class Sources(_Section):
     """Your own prompts, or HIR-16K (docs/data.md); null makes them here."""
 
 
+class Contamination(_Section):
+    """Training prompts a benchmark has in part."""
+
+    words: Count = 8
+    """Length of a run of words that two prompts share."""
+    remove_from: Share | None = None
+    """Share of a training prompt's runs, in one benchmark prompt, from which on it is left out; null: none is."""
+
+
 class Prompts(_Section):
     count: int = Field(default=2400, ge=20)
     """Prompts made, over all splits."""
@@ -71,6 +80,7 @@ class Prompts(_Section):
     """Share of the topics in each split; they sum to 1."""
     max_rubrics: Count | None = None
     """Rubrics of a training prompt that are used, the first ones; None uses all."""
+    contamination: Contamination = Contamination()
 
     @model_validator(mode="after")
     def _whole(self) -> Prompts:
@@ -458,11 +468,26 @@ class Benchmark(_Section):
     """Whether every round is scored on it, or the base and the final policies alone."""
 
 
+class Domain(_Section):
+    """Benchmarks of something else than following instructions, by lm-eval."""
+
+    tasks: tuple[str, ...] = Field(min_length=1)
+    """As lm-eval names them."""
+    limit: Count | None = None
+    """Examples of each task, or of each of its parts; null is all."""
+    batch_size: Count = 8
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    task_folder: str | None = None
+    """Folder of tasks lm-eval does not bring."""
+
+
 class Evaluation(_Section):
     seed: int = Field(default=0, ge=0)
     """Seed of the subsets, of sampled answers and of the bootstrap."""
     protocol: Protocol = Protocol()
     """In a file, the path of one of config/protocols."""
+    domain: Domain | None = None
+    """Null: nothing out of domain is asked."""
     benchmarks: dict[str, Benchmark]
     batch_size: Count = 32
     threads: Count = 1

@@ -90,7 +90,7 @@ def prompts(arguments: argparse.Namespace) -> None:
     from rtt.data.prompts import make_prompts
     from rtt.data.read import read_prompts
     from rtt.data.table import cap_rubrics
-    from rtt.tables import Prompts, write_table
+    from rtt.tables import Prompts, read_table, write_table
 
     config = _config(arguments)
     settings = config.prompts
@@ -102,9 +102,37 @@ def prompts(arguments: argparse.Namespace) -> None:
     if settings.max_rubrics is not None:
         table, dropped = cap_rubrics(table, settings.max_rubrics)
         _say(f"{dropped} rubrics are left out: training prompts keep their first {settings.max_rubrics}")
+    share = settings.contamination.remove_from
+    if share is not None and arguments.against:
+        from rtt.data.contamination import overlaps, without
+
+        benchmarks = {path.stem: read_table(path, Prompts) for path in arguments.against}
+        kept = without(table, overlaps(table, benchmarks, settings.contamination.words), share)
+        _say(f"{len(table) - len(kept)} training prompts are left out: they overlap with {', '.join(benchmarks)}")
+        table = kept
     write_table(table, Prompts, arguments.output)
     _copy_config(config, arguments.output)
     _say(f"{len(table)} prompts ({_counts(table['split'])}) are at {arguments.output}")
+
+
+def contamination(arguments: argparse.Namespace) -> None:
+    from rtt.data.contamination import overlaps
+    from rtt.tables import Prompts, read_table
+
+    words = _config(arguments).prompts.contamination.words
+    prompts = read_table(arguments.prompts, Prompts)
+    benchmarks = {path.stem: read_table(path, Prompts) for path in arguments.benchmarks}
+    found = overlaps(prompts, benchmarks, words)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    partial = arguments.output.with_name(arguments.output.name + ".partial")
+    partial.write_text(found.to_csv(index=False, float_format="%.4f", lineterminator="\n"), encoding="utf-8")
+    partial.replace(arguments.output)
+    training, seen = int((prompts["split"] == "train").sum()), found[found["split"] == "train"]
+    for name in benchmarks:
+        own = seen[seen["benchmark"] == name]
+        most = f", at most {own['share'].max():.0%} of one" if len(own) else ""
+        _say(f"{len(own)} of {training} training prompts share {words} words in a row with {name}{most}")
+    _say(f"each is at {arguments.output}")
 
 
 def _counts(column: Any) -> str:
@@ -629,6 +657,36 @@ def score(arguments: argparse.Namespace) -> None:
     _say_scores(name, scores)
     _say_left_out(left_out)
     _say(f"each instruction's verdicts are at {arguments.output}")
+
+
+def domain(arguments: argparse.Namespace) -> None:
+    from rtt.evaluation.domain import as_record, run_tasks
+
+    config = _config(arguments)
+    settings = config.evaluation.domain
+    if settings is None:
+        raise UserError("no tasks are named", where=arguments.config, todo="set evaluation.domain.tasks")
+    found, version = run_tasks(arguments.policy, arguments.checkpoint, settings, config.evaluation.seed)
+    _write_json(as_record(found, version, settings), arguments.output)
+    for task, one in found.items():
+        mean = sum(one.examples.values()) / len(one.examples)
+        _say(f"{task}: {one.metric} {mean:.4f}, n = {len(one.examples)}")
+    _say(f"each example's score is at {arguments.output}")
+
+
+def domain_table(arguments: argparse.Namespace) -> None:
+    from rtt.config import BASE
+    from rtt.report.domain import domain_table as make_table
+    from rtt.report.tables import write_csv
+
+    evaluation = _config(arguments).evaluation
+    records = {(BASE, 0): arguments.base}
+    for path in arguments.records:
+        arm, seed = path.parts[-4], path.parts[-3].removeprefix("seed_")
+        records[arm, int(seed)] = path
+    table = make_table(records, draws=evaluation.bootstrap_draws, seed=evaluation.seed)
+    write_csv(table, arguments.output)
+    _say(f"{table.to_string(index=False, float_format='%.4f', na_rep='–')}\n\nThe table is at {arguments.output}")
 
 
 def _first_there(paths: Sequence[Path], what: str, flag: str) -> Path:

@@ -115,6 +115,11 @@ def benchmark_prompts(wildcards):
     return f"{RESULTS}/data/benchmarks/{wildcards.benchmark}.parquet"
 
 
+def benchmark_tables():
+    """The benchmarks' tables of prompts."""
+    return [f"{RESULTS}/data/benchmarks/{name}.parquet" for name in SETTINGS.sources.benchmarks]
+
+
 def evaluator_of(wildcards):
     """The folder of a benchmark's own evaluator, where there is one."""
     known = wildcards.benchmark in SETTINGS.sources.evaluators

@@ -20,7 +20,8 @@ rule fetch_prompts:
 
 rule make_prompts:
     input:
-        rules.fetch_prompts.output if SETTINGS.sources.prompts else [],
+        source=rules.fetch_prompts.output if SETTINGS.sources.prompts else [],
+        against=benchmark_tables() if SETTINGS.prompts.contamination.remove_from is not None else [],
     output:
         prompts=f"{RESULTS}/data/prompts.parquet",
     log:
@@ -32,10 +33,41 @@ rule make_prompts:
         config=CONFIG,
         settings=section("prompts"),
         source=f"--input {RESULTS}/data/source --split" if SETTINGS.sources.prompts else "",
+        against=lambda wildcards, input: option("against", input.against),
     message:
         "Making the prompts with rubrics"
     shell:
-        "rtt prompts" " --config {params.config}" " {params.source}" " --output {output.prompts}" " > {log} 2>&1"
+        "rtt prompts"
+        " --config {params.config}"
+        " {params.source}"
+        " {params.against}"
+        " --output {output.prompts}"
+        " > {log} 2>&1"
+
+
+rule check_contamination:
+    input:
+        prompts=rules.make_prompts.output.prompts,
+        benchmarks=benchmark_tables(),
+    output:
+        f"{RESULTS}/data/contamination.csv",
+    log:
+        f"{RESULTS}/logs/check_contamination.log",
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        config=CONFIG,
+        settings=section("prompts")["prompts"]["contamination"],
+    message:
+        "Comparing the prompts with the benchmarks"
+    shell:
+        "rtt contamination"
+        " --config {params.config}"
+        " --prompts {input.prompts}"
+        " --benchmarks {input.benchmarks}"
+        " --output {output}"
+        " > {log} 2>&1"
 
 
 rule fetch_benchmark:

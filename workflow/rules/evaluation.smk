@@ -72,3 +72,75 @@ rule evaluate_round:
         " --output {output.scores}"
         " --responses {output.responses}"
         " > {log} 2>&1"
+
+
+rule ask_domain_base:
+    input:
+        policy=rules.fetch_policy.output[0],
+    output:
+        f"{RESULTS}/evaluations/base/domain.json",
+    log:
+        f"{RESULTS}/logs/evaluate/base_domain.log",
+    threads: SETTINGS.evaluation.threads
+    resources:
+        mem_mb=4000,
+    params:
+        config=CONFIG,
+        settings=section("evaluation")["evaluation"]["domain"],
+    message:
+        "Asking the base policy what is out of domain"
+    shell:
+        "rtt domain --config {params.config} --policy {input.policy} --output {output} > {log} 2>&1"
+
+
+rule ask_domain:
+    input:
+        policy=rules.fetch_policy.output[0],
+        checkpoint=layout.round_file(RESULTS, "{arm}", "{seed}", "{round}", "checkpoint"),
+    output:
+        f"{RESULTS}/evaluations/{{arm}}/seed_{{seed}}/round_{{round}}/domain.json",
+    log:
+        f"{RESULTS}/logs/evaluate/{{arm}}_seed_{{seed}}_round_{{round}}_domain.log",
+    threads: SETTINGS.evaluation.threads
+    resources:
+        mem_mb=4000,
+    params:
+        config=CONFIG,
+        settings=section("evaluation")["evaluation"]["domain"],
+    message:
+        "Asking {wildcards.arm}, seed {wildcards.seed}, what is out of domain"
+    shell:
+        "rtt domain"
+        " --config {params.config}"
+        " --policy {input.policy}"
+        " --checkpoint {input.checkpoint}"
+        " --output {output}"
+        " > {log} 2>&1"
+
+
+rule compare_domain:
+    input:
+        base=rules.ask_domain_base.output[0],
+        records=[
+            f"{RESULTS}/evaluations/{arm}/seed_{seed}/round_{SETTINGS.policy.rounds}/domain.json"
+            for arm, seed in SETTINGS.runs()
+        ],
+    output:
+        f"{RESULTS}/tables/domain.csv",
+    log:
+        f"{RESULTS}/logs/compare_domain.log",
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        config=CONFIG,
+        draws=SETTINGS.evaluation.bootstrap_draws,
+    message:
+        "Comparing what is out of domain with the base"
+    shell:
+        "rtt domain-table"
+        " --config {params.config}"
+        " --base {input.base}"
+        " --records {input.records}"
+        " --output {output}"
+        " > {log} 2>&1"

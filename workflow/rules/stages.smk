@@ -16,6 +16,7 @@ rule data:
         rules.fetch_policy.output,
         rules.fetch_nltk.output,
         expand(rules.read_benchmark.output, source=SETTINGS.sources.benchmarks),
+        rules.check_contamination.output if SETTINGS.sources.benchmarks else [],
 
 
 rule labels:
