@@ -1,0 +1,84 @@
+"""Tokens a second of an evaluation, against one `generate` call a prompt, in turn in one run.
+
+.venv/bin/python benchmarks/generation.py --policy results/models/policy --prompts results/data/prompts.parquet
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from statistics import median
+
+os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+
+from rtt.config import Generation
+from rtt.evaluation.generation import generate, open_policy
+from rtt.evaluation.scoring import subset
+from rtt.evaluation.templates import render
+from rtt.judging.verdicts import conversations_of
+from rtt.tables import Prompts, read_table
+
+
+def one_by_one(model, tokenizer, conversations, tokens: int) -> list[str]:
+    """What a script of one's own does: one greedy call a prompt."""
+    answers = []
+    for turns in conversations:
+        asked = tokenizer(render(tokenizer, turns), return_tensors="pt", add_special_tokens=False)
+        with torch.inference_mode():
+            whole = model.generate(**asked, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+        answers.append(tokenizer.decode(whole[0, asked["input_ids"].shape[1] :], skip_special_tokens=True))
+    return answers
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--policy", type=Path, default=Path("results/models/policy"))
+    parser.add_argument("--prompts", type=Path, default=Path("results/data/prompts.parquet"))
+    parser.add_argument("--count", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/generation.json"))
+    asked = parser.parse_args()
+    torch.set_num_threads(os.cpu_count() or 1)
+    model, tokenizer = open_policy(asked.policy, None)
+    chosen = subset(read_table(asked.prompts, Prompts), asked.count, 0)
+    conversations = list(conversations_of(chosen).values())
+    settings = Generation(max_tokens=asked.tokens, temperature=0, batch_size=asked.batch_size)
+    speeds: dict[str, list[float]] = {"one by one": [], "in batches": []}
+    for _ in range(asked.turns):
+        started = time.perf_counter()
+        plain = one_by_one(model, tokenizer, conversations, asked.tokens)
+        between = time.perf_counter()
+        batched = generate(model, tokenizer, conversations, settings, seed=0)
+        ended = time.perf_counter()
+        # Both count the same tokens, so that the ratio is one of time alone; answers equal up to rounding in batches.
+        tokens = sum(one.tokens for one in batched)
+        speeds["one by one"].append(tokens / (between - started))
+        speeds["in batches"].append(tokens / (ended - between))
+    equal = sum(a == b.text for a, b in zip(plain, batched, strict=True))
+    result = {
+        "tokens a second": {
+            name: {"median": median(found), "least": min(found), "most": max(found)} for name, found in speeds.items()
+        },
+        "ratio": median(b / a for a, b in zip(*speeds.values(), strict=True)),
+        "answers equal": f"{equal} of {len(plain)}",
+        "prompts": asked.count,
+        "tokens": asked.tokens,
+        "batch size": asked.batch_size,
+        "turns": asked.turns,
+        "machine": {"cores": os.cpu_count(), "torch threads": torch.get_num_threads()},
+    }
+    asked.output.parent.mkdir(parents=True, exist_ok=True)
+    asked.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
