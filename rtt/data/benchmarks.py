@@ -72,6 +72,11 @@ def load_ifeval(path: Path, name: str) -> pd.DataFrame:
             _rubric(f"{prompt_id}/{k}", kind, kwargs or {}, row.prompt)
             for k, (kind, kwargs) in enumerate(zip(row.instruction_id_list, row.kwargs, strict=True))
         ]
+        for rubric in rubrics:
+            try:
+                rules.require_arguments(rubric.kind, rubric.kwargs, row.prompt)
+            except UserError as error:
+                raise UserError(error.what, where=f"{where}, prompt {prompt_id}", todo=error.todo) from None
         rows[key] = dict(zip(COLUMNS, (prompt_id, name, name, row.prompt, dump_rubrics(rubrics)), strict=True))
 
     keys = sorted(rows, key=_by_number)

@@ -11,9 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rtt.data.benchmarks import load_benchmark, split_scorable
 from rtt.data.files import read_records
 from rtt.errors import UserError
-from rtt.judging.rules import has_tagger, require_arguments
-from rtt.rubrics import JUDGED, parse_rubrics
-from rtt.tables import Prompts, read_table, rows_of
+from rtt.judging.rules import has_tagger
+from rtt.tables import Prompts, read_table
 
 COLUMNS = ("key", "instruction", "instruction_id", "strict", "loose")
 WRITERS = (".jsonl", ".csv", ".parquet")
@@ -47,14 +46,6 @@ def read_benchmark(
     else:
         table = load_benchmark(path, name)
     scorable, left_out = split_scorable(table, has_tagger(), has_reader)
-    for row in rows_of(scorable):
-        for rubric in parse_rubrics(row.rubrics):
-            if rubric.kind == JUDGED:
-                continue
-            try:
-                require_arguments(rubric.kind, rubric.kwargs, row.prompt)
-            except UserError as error:
-                raise UserError(error.what, where=f"{path}, prompt {row.prompt_id}", todo=error.todo) from None
     return scorable, left_out, table
 
 

@@ -12,6 +12,7 @@ import pytest
 from rtt.errors import UserError
 from rtt.judging import rules
 from rtt.judging.rules import check, follows, has_tagger, kinds, use_nltk_data
+from tests.judging import ifbench_answers
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
 NLTK_DATA = SHARED / "nltk_data"
@@ -183,7 +184,7 @@ ANSWERS = [
 
 
 def _cases(kept):
-    for kind, kwargs, keeping, breaking in ANSWERS:
+    for kind, kwargs, keeping, breaking in [*ANSWERS, *ifbench_answers.ANSWERS]:
         for answer in keeping if kept else breaking:
             yield pytest.param(kind, kwargs, answer, id=f"{kind}-{answer[:20]!r}")
 
@@ -201,14 +202,15 @@ def test_answer_breaks(kind, kwargs, answer):
     assert not check(kind, kwargs, answer)[0]
 
 
-def test_answers_cover_every_kind_of_ifeval():
-    kinds_of_ifeval = {kind for kind in kinds() if kind.split(":")[0] not in {*IFBENCH_GROUPS, "muldimif"}}
-    assert {kind for kind, *_ in ANSWERS} == kinds_of_ifeval
-    for kind in kinds_of_ifeval:
-        assert sum(len(kept) + len(broken) for name, _, kept, broken in ANSWERS if name == kind) >= 3
-
-
-IFBENCH_GROUPS = {"count", "custom", "format", "ratio", "repeat", "sentence", "words"}
+def test_answers_cover_every_kind_of_both_benchmarks():
+    published = {kind for kind in kinds() if not kind.startswith("muldimif:")}
+    every = [*ANSWERS, *ifbench_answers.ANSWERS]
+    assert {kind for kind, *_ in every} == published
+    assert len(published) == 25 + 58
+    for kind in published:
+        own = [(kept, broken) for name, _, kept, broken in every if name == kind]
+        assert sum(len(kept) + len(broken) for kept, broken in own) >= 3, kind
+        assert all(any(side[place] for side in own) for place in (0, 1)), kind
 
 
 def _rows(path):
