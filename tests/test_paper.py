@@ -14,6 +14,8 @@ import yaml
 from rtt.config import load_config
 
 ROOT = Path(__file__).parents[1]
+FAR = ("ifeval", "muldimif", "advancedif")
+"""Benchmarks whose files are not here."""
 PAPER = sorted((ROOT / "config" / "paper").glob("*.yaml"))
 
 
@@ -31,6 +33,10 @@ def test_the_published_figures_stand_in_each(path, monkeypatch):
     credit = config.arms["rtt_csr"].credit
     assert (credit.partition, credit.rule, credit.weight) == ("intra_sample", "add", 0.5)
     assert set(config.arms) == {"sft", "dpo", "rl_csr", "rl_aon", "rtt_csr", "rtt_aon"}
+    asked = config.evaluation.protocol_of("ifeval")
+    assert (asked.temperature, asked.top_p, asked.top_k, asked.samples) == (0.7, 0.8, 20, 5)
+    assert {"ifeval", "ifbench", "muldimif", "advancedif"} <= set(config.evaluation.benchmarks)
+    assert config.prompts.max_rubrics == 20
     discriminator = config.discriminator
     assert (discriminator.epochs, discriminator.learning_rate, discriminator.batch_size) == (2, 9e-6, 256)
     assert (discriminator.max_length, discriminator.layers, discriminator.bidirectional) == (4096, None, False)
@@ -69,7 +75,12 @@ def test_each_runs_whole_on_a_tiny_model(path, tmp_path):
     tiny = {
         "base": str(path.relative_to(ROOT)),
         "results": str(tmp_path / "results"),
-        "sources": {"policy": {"uri": "tiny:"}, "prompts": {"uri": f"file:{prompts}"}},
+        "sources": {
+            "policy": {"uri": "tiny:"},
+            "prompts": {"uri": f"file:{prompts}"},
+            "benchmarks": dict.fromkeys(FAR),
+            "evaluators": {"muldimif": None},
+        },
         "judge": None,
         "prompts": {"splits": {"train": 0.7, "validation": 0.15, "heldout_topics": 0.15}},
         "labels": {
@@ -94,8 +105,9 @@ def test_each_runs_whole_on_a_tiny_model(path, tmp_path):
         "evaluation": {
             "benchmarks": {
                 **{name: {"limit": 6, "max_tokens": 16} for name in ("validation", "ifbench")},
-                **dict.fromkeys(("heldout_topics", "heldout_kinds")),
+                **dict.fromkeys(("heldout_topics", "heldout_kinds", *FAR)),
             },
+            "domain": None,
             "bootstrap_draws": 100,
         },
     }
