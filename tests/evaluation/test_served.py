@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from rtt.cli import main
 from rtt.config import Endpoint, Protocol
@@ -13,6 +15,7 @@ from rtt.errors import UserError
 from rtt.evaluation.kept import Answer
 from rtt.evaluation.served import Served
 
+ROOT = Path(__file__).parents[2]
 TURNS = [[{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}] for text in ("one", "two")]
 SAMPLED = Protocol(name="sampled", samples=2, temperature=0.7, top_p=0.8, top_k=20, max_tokens=9)
 
@@ -100,3 +103,52 @@ def test_a_benchmark_is_answered_and_scored_by_command(scripted_server, tmp_path
     assert len(scripted_server.asked) == 2
     with pytest.raises(SystemExit, match="the model at the endpoint has no name"):
         main([str(part) for part in line if part not in ("--model", "m")])
+
+
+def test_advancedif_is_answered_by_one_model_and_judged_by_another(scripted_server, tmp_path, nltk_data, capsys):
+    turns = [
+        {"role": "system", "content": "Answer in one word."},
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "Hi"},
+        {"role": "user", "content": "Name a river."},
+    ]
+    rows = [
+        {
+            "conversation_history": json.dumps(turns),
+            "benchmark_name": aspect,
+            "prompt_metadata": json.dumps({"rubrics": ["Is it one word?", f"Does it flow {aspect}?"]}),
+        }
+        for aspect in ("north", "south")
+    ]
+    (tmp_path / "advancedif.json").write_text(json.dumps(rows))
+
+    def script(asked, number):
+        if asked["model"] == "answering":
+            assert asked["messages"] == turns  # all turns, the system's too
+            return {"text": "Rhine"}
+        question = asked["messages"][1]["content"]
+        kept = "\nRhine\n" in question and "south" not in question
+        return {"text": json.dumps({"verdict": "yes" if kept else "no"})}
+
+    scripted_server.script = script
+    values = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())
+    values["results"] = str(tmp_path / "results")
+    values["judge"] = {"endpoint": {"base_url": scripted_server.url, "model": "judging"}, "canaries": 0}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    line = ["evaluate", "--benchmark", "advancedif", "--prompts", tmp_path / "advancedif.json", "--nltk", nltk_data]
+    line += ["--config", tmp_path / "config.yaml", "--protocol", ROOT / "config/protocols/quick.yaml"]
+    line += ["--endpoint", scripted_server.url, "--model", "answering"]
+    line += ["--output", tmp_path / "out" / "scores.parquet", "--responses", tmp_path / "out" / "responses.parquet"]
+    main(list(map(str, line)))
+    record = json.loads((tmp_path / "out" / "record.json").read_text())
+    assert record["judge"] == "judging"
+    # north keeps both, south one of two: all or nothing 1 of 2, rubric by rubric 3 of 4
+    assert record["metrics"]["prompt_strict"]["value"] == 0.5
+    assert record["metrics"]["instruction_strict"]["value"] == 0.75
+    by_aspect = {one["value"]: one["prompt_strict"] for one in record["groups"]}
+    assert by_aspect == {"north": 1, "south": 0}
+    assert "quick/1, at most 96 tokens; judged by judging" in capsys.readouterr().out
+    # without a judge nobody decides
+    without = [part for part in line if part not in ("--config", tmp_path / "config.yaml")]
+    with pytest.raises(SystemExit, match="no prompt of advancedif can be scored"):
+        main(list(map(str, without)))
