@@ -30,6 +30,7 @@ from rtt.report.sections import (
     difference_table,
     discriminator_section,
     efficiency_section,
+    groups_section,
     points,
 )
 from rtt.report.statistics import SIGNIFICANT
@@ -92,6 +93,7 @@ def write_page(
             *_gaps_section(results),
             *_contents(results),
             *(line for name in results.tables for line in _table_section(name, results, figures)),
+            *groups_section(results.groups),
             *efficiency_section(results.efficiency),
             *discriminator_section(results.quality),
             *(embedded(figures["discriminator"], *kinds_described(results.quality)) if results.quality else []),
@@ -196,6 +198,7 @@ def _contents(results: Results) -> list[str]:
     if len(results.tables) < 2:
         return []
     links = [(f"table-{name}", _heading(name)) for name in results.tables]
+    links += [("groups", "By group")] * (not results.groups.empty)
     links += [("efficiency", "Sample efficiency")] * (not results.efficiency.empty)
     links += [("discriminator", "The discriminator"), ("origin", "How it was made")]
     listed = [f'<li><a href="#{place}">{escape(text)}</a></li>' for place, text in links]

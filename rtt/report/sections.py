@@ -91,6 +91,28 @@ def _difference(row: Any) -> list[str]:
     ]
 
 
+def groups_section(groups: pd.DataFrame) -> list[str]:
+    """Strict instruction accuracy by what benchmarks break scores down by; nothing where none does."""
+    if groups.empty:
+        return []
+    arms = list(groups["arm"].unique())
+    blocks = []
+    for (benchmark, group), rows in groups.groupby(["benchmark", "group"], sort=False):
+        lines = []
+        for value, own in rows.groupby("value", sort=False):
+            figures = dict(zip(own["arm"], own["instruction_strict"], strict=True))
+            cells = [td(f"{100 * figures[arm]:.1f}" if arm in figures else DASH) for arm in arms]
+            lines.append([str(value), td(own["n_instructions"].iloc[0]), *cells])
+        blocks.append((f"{benchmark}, by {group}", lines))
+    caption = "Strict instruction accuracy in percent, over the instructions of each group"
+    return [
+        '<section id="groups">',
+        "<h2>By group</h2>",
+        table_of("groups-table", caption, ["Group", "Instructions", *arms], blocks),
+        "</section>",
+    ]
+
+
 def efficiency_section(efficiency: pd.DataFrame) -> list[str]:
     """How fast each arm learns; nothing without curves."""
     if efficiency.empty:

@@ -434,3 +434,23 @@ def test_a_missing_figure_is_a_user_error(write, tmp_path):
     names = ("learning_curves", "differences_main", "comparison", "discriminator")
     with pytest.raises(UserError, match=r"absent\.svg"):
         write(figures=dict.fromkeys(names, tmp_path / "absent.svg"))
+
+
+def test_scores_by_group_have_a_section_where_there_are_such(write):
+    assert 'id="groups"' not in write()
+    groups = pd.DataFrame(
+        [
+            {"arm": arm, "benchmark": "muldimif", "group": group, "value": value, "prompt_strict": 0.1}
+            | {"instruction_strict": figure, "n_prompts": 3, "n_instructions": 7}
+            for arm, group, value, figure in (
+                ("base", "family", "Length", 0.25),
+                ("rtt_csr", "family", "Length", 0.5),
+                ("rtt_csr", "level", "Level 1", 0.125),
+            )
+        ]
+    )
+    text = Page(write(groups=groups)).text()
+    assert "muldimif, by family" in text
+    assert "muldimif, by level" in text
+    assert "25.0" in text
+    assert "12.5" in text
