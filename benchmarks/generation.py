@@ -17,8 +17,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 
-from rtt.config import Generation
+from rtt.config import Generation, Protocol
 from rtt.evaluation.generation import generate, open_policy
+from rtt.evaluation.local import Continuous
 from rtt.evaluation.scoring import subset
 from rtt.evaluation.templates import render
 from rtt.judging.verdicts import conversations_of
@@ -51,23 +52,30 @@ def main() -> None:
     chosen = subset(read_table(asked.prompts, Prompts), asked.count, 0)
     conversations = list(conversations_of(chosen).values())
     settings = Generation(max_tokens=asked.tokens, temperature=0, batch_size=asked.batch_size)
-    speeds: dict[str, list[float]] = {"one by one": [], "in batches": []}
+    continuous = Continuous(asked.policy, None, Protocol(max_tokens=asked.tokens), 0)
+    speeds: dict[str, list[float]] = {"one by one": [], "in batches": [], "continuous": []}
     for _ in range(asked.turns):
         started = time.perf_counter()
         plain = one_by_one(model, tokenizer, conversations, asked.tokens)
         between = time.perf_counter()
         batched = generate(model, tokenizer, conversations, settings, seed=0)
         ended = time.perf_counter()
+        continuous.answer(conversations, "")
+        last = time.perf_counter()
         # Both count the same tokens, so that the ratio is one of time alone; answers equal up to rounding in batches.
         tokens = sum(one.tokens for one in batched)
         speeds["one by one"].append(tokens / (between - started))
         speeds["in batches"].append(tokens / (ended - between))
+        speeds["continuous"].append(tokens / (last - ended))
     equal = sum(a == b.text for a, b in zip(plain, batched, strict=True))
     result = {
         "tokens a second": {
             name: {"median": median(found), "least": min(found), "most": max(found)} for name, found in speeds.items()
         },
-        "ratio": median(b / a for a, b in zip(*speeds.values(), strict=True)),
+        "ratio to one by one": {
+            name: median(b / a for a, b in zip(speeds["one by one"], speeds[name], strict=True))
+            for name in ("in batches", "continuous")
+        },
         "answers equal": f"{equal} of {len(plain)}",
         "prompts": asked.count,
         "tokens": asked.tokens,

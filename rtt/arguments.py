@@ -233,7 +233,12 @@ def _add_policy_steps(step: _Step) -> None:
     sub.add_argument("--step", type=int, default=0, help="optimiser steps written into the scores (default: 0)")
     _path_argument(sub, "policy", "policy folder", required=False)
     _path_argument(sub, "checkpoint", "checkpoint of a round; the policy itself when left out", required=False)
-    sub.add_argument("--engine", choices=["transformers", "vllm"], default="transformers", help="who runs --policy")
+    sub.add_argument(
+        "--engine",
+        choices=["transformers", "continuous", "vllm"],
+        default="transformers",
+        help="who runs --policy: transformers in batches sorted by length, its continuous batching, or vLLM",
+    )
     sub.add_argument(
         "--endpoint", metavar="URL", help="OpenAI-compatible address, up to and with /v1, in place of --policy"
     )

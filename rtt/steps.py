@@ -572,12 +572,13 @@ def _answerer(arguments: argparse.Namespace, config: Any, protocol: Any, seed: i
         return Served(settings, protocol, cache, switch=arguments.thinking_switch)
     if arguments.policy is None:
         raise UserError("nobody is there to answer", where="--policy, --endpoint", todo="name one of them")
-    from rtt.evaluation.local import Engine, Local
+    from rtt.evaluation.local import Continuous, Engine, Local
 
     kept = arguments.responses.with_name(f".{arguments.responses.stem}.kept.jsonl")
     batch, threads = (32, None) if config is None else (config.evaluation.batch_size, config.evaluation.threads)
-    if arguments.engine == "vllm":
-        return Engine(arguments.policy, arguments.checkpoint, protocol, seed)
+    if arguments.engine != "transformers":
+        kind = {"continuous": Continuous, "vllm": Engine}[arguments.engine]
+        return kind(arguments.policy, arguments.checkpoint, protocol, seed)
     return Local(arguments.policy, arguments.checkpoint, protocol, seed, batch, kept, threads)
 
 

@@ -62,6 +62,32 @@ def batches(order: Sequence[int], lengths: Sequence[int], size: int) -> Iterator
         yield batch
 
 
+def generation_settings(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Generation
+) -> tuple[GenerationConfig, set[int]]:
+    """transformers' settings for ours, and the tokens that end an answer."""
+    greedy = settings.temperature == 0
+    generation = GenerationConfig(
+        max_new_tokens=settings.max_tokens,
+        do_sample=not greedy,
+        temperature=None if greedy else settings.temperature,
+        top_p=None if greedy else settings.top_p,
+        top_k=None if greedy else settings.top_k,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=model.generation_config.eos_token_id or tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+    )
+    ends = generation.eos_token_id
+    return generation, set(ends) if isinstance(ends, list) else {ends}
+
+
+def read_answer(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], ends: set[int]) -> Answer:
+    """The answer that sampled tokens spell: up to the first that ends it, without thoughts."""
+    stop = next((place for place, token in enumerate(ids) if token in ends), None)
+    text = str(tokenizer.decode(list(ids if stop is None else ids[:stop]), skip_special_tokens=True))
+    return Answer(without_thoughts(text), len(ids) if stop is None else stop, stop is None)
+
+
 @torch.inference_mode()
 def generate(
     model: PreTrainedModel,
@@ -94,19 +120,7 @@ def generate(
     order = sorted(range(len(texts)), key=lambda i: (lengths[i], i))
     model.eval()
     torch.manual_seed(seed)
-    greedy = settings.temperature == 0
-    generation = GenerationConfig(
-        max_new_tokens=settings.max_tokens,
-        do_sample=not greedy,
-        temperature=None if greedy else settings.temperature,
-        top_p=None if greedy else settings.top_p,
-        top_k=None if greedy else settings.top_k,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=model.generation_config.eos_token_id or tokenizer.eos_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-    )
-    ends = generation.eos_token_id
-    ends = set(ends) if isinstance(ends, list) else {ends}
+    generation, ends = generation_settings(model, tokenizer, settings)
     answers: dict[int, Answer] = {} if kept is None else dict(kept.answers)
     with tqdm(total=len(texts), desc=title, unit="answer", disable=None) as bar:
         for number, chosen in enumerate(batches(order, lengths, settings.batch_size)):
@@ -129,9 +143,7 @@ def generate(
                 generation_config=generation,
             )
             for i, ids in zip(chosen, output[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
-                stop = next((t for t, token in enumerate(ids) if token in ends), None)
-                text = str(tokenizer.decode(ids if stop is None else ids[:stop], skip_special_tokens=True))
-                answers[i] = Answer(without_thoughts(text), len(ids) if stop is None else stop, stop is None)
+                answers[i] = read_answer(tokenizer, ids, ends)
             if kept is not None:
                 kept.add(chosen, [answers[i] for i in chosen])
             bar.update(len(chosen))

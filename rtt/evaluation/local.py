@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rtt.config import Generation, Protocol
 from rtt.errors import UserError
-from rtt.evaluation.generation import generate, open_policy
+from rtt.evaluation.generation import generate, generation_settings, open_policy, read_answer
 from rtt.evaluation.kept import Answer, Kept, fingerprint
 from rtt.evaluation.templates import render, template_record, without_thoughts
 from rtt.judging.cases import Message
@@ -112,6 +112,37 @@ class Local(_Policy):
 
     def done(self) -> None:
         self.place.unlink(missing_ok=True)
+
+
+class Continuous(_Policy):
+    """A policy run by transformers' continuous batching: an answer that ends makes room for the next at once. It starts
+    over when it was interrupted."""
+
+    def answer(self, conversations: Sequence[Sequence[Message]], title: str) -> list[Answer]:
+        """As :meth:`Local.answer`."""
+        torch.manual_seed(self.seed)
+        texts = [render(self.tokenizer, turns, self.protocol.thinking) for turns in conversations]
+        asked = [ids for ids in self.tokenizer(texts, add_special_tokens=False)["input_ids"] for _ in self._samples()]
+        order = sorted(range(len(asked)), key=lambda place: (len(asked[place]), place))
+        settings = Generation(
+            max_tokens=self.protocol.max_tokens,
+            temperature=self.protocol.temperature,
+            top_p=self.protocol.top_p,
+            top_k=self.protocol.top_k,
+        )
+        generation, ends = generation_settings(self.model, self.tokenizer, settings)
+        model: Any = self.model  # its stubs do not know this method
+        found = model.generate_batch(inputs=[asked[place] for place in order], generation_config=generation)
+        answers = {}
+        for place, name in zip(order, sorted(found, key=lambda name: int(name.rpartition("_")[2])), strict=True):
+            answers[place] = read_answer(self.tokenizer, list(found[name].generated_tokens), ends)
+        return [answers[place] for place in range(len(asked))]
+
+    def _samples(self) -> range:
+        return range(self.protocol.samples)
+
+    def record(self) -> dict[str, Any]:
+        return self._record(f"transformers {version('transformers')}, continuous batching")
 
 
 class Engine(_Policy):

@@ -10,7 +10,7 @@ from rtt.config import Generation, Protocol
 from rtt.evaluation import generation
 from rtt.evaluation.generation import generate, open_policy
 from rtt.evaluation.kept import Answer, Kept
-from rtt.evaluation.local import Local
+from rtt.evaluation.local import Continuous, Local
 from rtt.evaluation.templates import render, template_record, without_thoughts
 
 PROMPTS = ["Describe tea.", "Write a letter " * 12, "Hi", "Name three rivers, please.", "Say hello to the town " * 6]
@@ -71,6 +71,19 @@ def test_greedy_answers_are_those_of_a_plain_call(tiny_policy, tmp_path):
     settings = Generation(max_tokens=6, temperature=0, batch_size=3)
     kept = local(tiny_policy, tmp_path / "kept.jsonl", Protocol(max_tokens=6)).answer(CONVERSATIONS, "x")
     assert kept == generate(model, tokenizer, PROMPTS, settings, seed=0)
+
+
+@pytest.mark.parametrize("protocol", [Protocol(max_tokens=6), SAMPLED], ids=["greedy", "sampled"])
+def test_continuous_batching_answers_the_same_questions(tiny_policy, tmp_path, protocol):
+    continuous = Continuous(tiny_policy, None, protocol, 0)
+    answers = continuous.answer(CONVERSATIONS, "x")
+    assert continuous.record()["generator"].endswith("continuous batching")
+    assert len(answers) == len(PROMPTS) * protocol.samples
+    assert all(one.tokens == 6 and one.truncated for one in answers)
+    if protocol.temperature == 0:
+        assert answers == local(tiny_policy, tmp_path / "kept.jsonl", protocol).answer(CONVERSATIONS, "x")
+    else:
+        assert len({one.text for one in answers}) > len(PROMPTS)
 
 
 def test_the_record_says_who_answered_and_how_the_prompt_was_written(tiny_policy, tmp_path):
