@@ -57,6 +57,12 @@ def test_interrupted_sampling_ends_as_undisturbed_and_asks_nothing_twice(tiny_po
     assert not (tmp_path / "kept.jsonl").exists()
 
 
+def test_each_batch_draws_anew(tiny_policy, tmp_path):
+    six = SAMPLED.model_copy(update={"samples": 6})  # two batches of three answers to one prompt
+    answers = local(tiny_policy, tmp_path / "kept.jsonl", six).answer(CONVERSATIONS[:1], "x")
+    assert answers[:3] != answers[3:]
+
+
 def test_another_seed_or_protocol_begins_anew(tiny_policy, tmp_path):
     place = tmp_path / "kept.jsonl"
     first = local(tiny_policy, place).answer(CONVERSATIONS, "x")

@@ -29,6 +29,12 @@ def test_the_batch_is_shared_among_processes_and_passes(monkeypatch):
     assert rows_at_once(policy.model_copy(update={"micro_batch_size": None})) == (64, 1)
 
 
+def test_one_batch_of_responses_is_sampled_at_a_time_and_learned_from_whole(tmp_path):
+    settings = grpo_settings(Policy(batch_size=16, group_size=8, micro_batch_size=4), Arm(), 3, tmp_path)
+    assert (settings.per_device_train_batch_size, settings.gradient_accumulation_steps) == (4, 4)
+    assert settings.generation_batch_size == 16
+
+
 @pytest.mark.parametrize(("count", "micro"), [(3, 4), (16, 64), (7, None)])
 def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch, count, micro):
     processes(monkeypatch, count)
