@@ -617,11 +617,12 @@ def _say_scores(name: str, scores: Any) -> None:
     first = table.iloc[0]
     _say(f"{name}: {first['n_prompts']} prompts, {first['n_instructions']} instructions; {asked(table)}")
     _say("95 % bootstrap over prompts")
+    unknown = ("response_tokens", *(["truncated"] if not first["budget"] else []))  # of answers somebody else made
     for row in rows_of(table):
-        if row.metric != "response_tokens":
+        if row.metric not in unknown:
             _say(f"  {row.metric:18} {row.value:.4f} [{row.low:.4f}, {row.high:.4f}]")
     for row in rows_of(group_table(scores)):
-        _say(f"  {row.group + ': ' + row.value:34} {row.instruction_strict:.4f} instructions, n = {row.n_instructions}")
+        _say(f"  {row.group + ': ' + row.value:46} {row.instruction_strict:.4f} instructions, n = {row.n_instructions}")
 
 
 def _say_left_out(left_out: dict[str, str]) -> None:

@@ -46,5 +46,5 @@ def test_a_loader_is_all_a_benchmark_needs(tmp_path, monkeypatch, nltk_data, scr
     main(line)
     said = capsys.readouterr().out
     assert "haiku: 2 prompts, 2 instructions; quick/1, at most 96 tokens" in said
-    assert "season: winter                     0.0000 instructions, n = 1" in said
-    assert "season: summer                     1.0000 instructions, n = 1" in said
+    assert f"{'season: winter':46} 0.0000 instructions, n = 1" in said
+    assert f"{'season: summer':46} 1.0000 instructions, n = 1" in said
