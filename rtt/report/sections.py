@@ -20,7 +20,6 @@ COLUMNS = {
     "prompt_loose": "Prompts, loose (%)",
     "response_tokens": "Tokens a response",
     "truncated": "Cut short (%)",
-    "empty": "Empty (%)",
 }
 
 
@@ -58,6 +57,9 @@ def _accuracy(own: pd.DataFrame, metric: str) -> str:
     if metric not in own.index:
         return td(DASH)
     [row] = rows_of(own.loc[[metric]])
+    if metric == "truncated" and "empty" in own.index:  # of no interest in detail while both are small
+        [blank] = rows_of(own.loc[["empty"]])
+        return td(format_value(metric, row.value), f"{format_value('empty', blank.value)} empty")
     value, low, high = (format_value(metric, end) for end in (row.value, row.low, row.high))
     spread = "" if pd.isna(row.seed_std) else f"; seeds ±{format_value(metric, row.seed_std)}"
     return td(value, f"{low} to {high}{spread}")
