@@ -257,8 +257,13 @@ def _add_policy_steps(step: _Step) -> None:
     )
     _path_argument(sub, "evaluator", "folder of the benchmark's own evaluator (docs/benchmarks)", required=False)
     _path_argument(sub, "nltk", "folder of NLTK data (default: results/models/nltk)", required=False)
-    _path_argument(sub, "output", "Parquet table of scores; record.json goes beside it")
-    _path_argument(sub, "responses", "Parquet table of responses")
+    _path_argument(
+        sub,
+        "output",
+        "table of scores, with record.json beside it (default: results/evaluations/<arm>/<benchmark>/scores.parquet)",
+        required=False,
+    )
+    _path_argument(sub, "responses", "Parquet table of responses (default: beside the scores)", required=False)
 
     sub = step(
         "domain",

@@ -478,6 +478,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
     config = _config(arguments) if arguments.config else None
     name, seed = arguments.benchmark, 0 if config is None else config.evaluation.seed
+    arguments.output = arguments.output or Path(f"results/evaluations/{arguments.arm}/{name}/scores.parquet")
+    arguments.responses = arguments.responses or arguments.output.with_name("responses.parquet")
     use_nltk_data(arguments.nltk or _first_there([Path("results/models/nltk")], "NLTK's data", "--nltk"))
     if arguments.protocol:
         protocol = load_protocol(arguments.protocol)

@@ -77,7 +77,7 @@ def test_the_switch_for_thinking_is_sent_where_it_is_asked_for(scripted_server, 
     assert one.record()["chat_template"]["thinking"] == said
 
 
-def test_a_benchmark_is_answered_and_scored_by_command(scripted_server, tmp_path, nltk_data, capsys):
+def test_a_benchmark_is_answered_and_scored_by_command(scripted_server, tmp_path, nltk_data, capsys, monkeypatch):
     rows = [
         {"key": 1, "prompt": "No commas.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]},
         {"key": 2, "prompt": "No commas at all.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]},
@@ -101,6 +101,15 @@ def test_a_benchmark_is_answered_and_scored_by_command(scripted_server, tmp_path
     assert "instruction_strict 0.5000" in capsys.readouterr().out
     main(list(map(str, line)))  # again: everything is known
     assert len(scripted_server.asked) == 2
+    # the shortest command there is finds what the last run left, and says where it put the scores
+    monkeypatch.chdir(tmp_path)
+    made = ["benchmark", "--name", "ifeval", "--input", "ifeval.jsonl", "--nltk", str(nltk_data)]
+    main([*made, "--output", "results/data/benchmarks/ifeval.parquet", "--left-out", "left_out.json"])
+    Path("results/models").mkdir()
+    Path("results/models/nltk").symlink_to(nltk_data)
+    main(["evaluate", "--endpoint", scripted_server.url, "--model", "m", "--benchmark", "ifeval"])
+    assert len(pd.read_parquet("results/evaluations/model/ifeval/scores.parquet")) == 2
+    assert "are at results/evaluations/model/ifeval" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="the model at the endpoint has no name"):
         main([str(part) for part in line if part not in ("--model", "m")])
 
