@@ -133,20 +133,27 @@ def _keeps(kind: str, kwargs: dict[str, Any], response: str) -> bool:
 
 
 def check(kind: str, kwargs: dict[str, Any], response: str, prompt: str = "") -> tuple[bool, bool]:
-    """The strict and the loose verdict; arguments and errors as in :func:`follows`.
+    """The strict and the loose verdict; arguments as in :func:`follows`.
 
     Loose is passed when any of the eight published variants (with and without the first line, the last line and the
-    asterisks) is. The unchanged response is one of them, so strict implies loose. A variant the checker trips over is
-    a variant that does not pass: the mangled text says nothing about the response.
+    asterisks) is. The unchanged response is one of them, so strict implies loose. A text the checker trips over, be it
+    a variant or the response itself, does not pass: a table that cannot be read is not the table that was asked for.
+
+    Raises:
+        UserError: as :func:`follows`.
     """
     from if_verifiable.common import get_loose_transformations
 
+    try:
+        if follows(kind, kwargs, response, prompt):
+            return True, True
+    except UserError:
+        raise
+    except Exception as error:
+        logger.warning("%s cannot read an answer, which counts as not followed: %r", kind, error)
     if kind in constraints.kinds():
-        kept = _keeps(kind, kwargs, response)
-        return kept, kept  # these have no loose form
+        return False, False  # these have no loose form
     checker = _checker(kind, kwargs, prompt)
-    if _passes(checker, response):
-        return True, True
     for variant in dict.fromkeys(get_loose_transformations(response)):  # many are equal
         try:
             if _passes(checker, variant):

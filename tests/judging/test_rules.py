@@ -431,3 +431,12 @@ print("done")
         [sys.executable, "-c", script], cwd=root, env=environment, capture_output=True, text=True, timeout=120
     )
     assert ran.stdout.strip() == "done", ran.stdout + ran.stderr
+
+
+@needs_nltk_data
+def test_an_answer_the_checker_trips_over_is_not_followed_and_told(caplog):
+    answer = "ID,Country\rItaly,Rome"  # csv.Error: new-line character seen in unquoted field
+    with pytest.raises(Exception, match="new-line character"):
+        follows("custom:csv_city", {}, answer)
+    assert check("custom:csv_city", {}, answer) == (False, False)
+    assert "custom:csv_city cannot read an answer" in caplog.text
