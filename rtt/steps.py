@@ -117,16 +117,14 @@ def prompts(arguments: argparse.Namespace) -> None:
 
 def contamination(arguments: argparse.Namespace) -> None:
     from rtt.data.contamination import overlaps
+    from rtt.report.tables import write_csv
     from rtt.tables import Prompts, read_table
 
     words = _config(arguments).prompts.contamination.words
     prompts = read_table(arguments.prompts, Prompts)
     benchmarks = {path.stem: read_table(path, Prompts) for path in arguments.benchmarks}
     found = overlaps(prompts, benchmarks, words)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    partial = arguments.output.with_name(arguments.output.name + ".partial")
-    partial.write_text(found.to_csv(index=False, float_format="%.4f", lineterminator="\n"), encoding="utf-8")
-    partial.replace(arguments.output)
+    write_csv(found, arguments.output)
     training, seen = int((prompts["split"] == "train").sum()), found[found["split"] == "train"]
     for name in benchmarks:
         own = seen[seen["benchmark"] == name]

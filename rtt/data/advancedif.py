@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from rtt.data.files import read_sniffed
-from rtt.data.own import Text, Turn, check_turns, problem
-from rtt.data.table import Row, make_table
-from rtt.errors import UserError
+from rtt.data.files import Place
+from rtt.data.own import Text, Turn, check_turns
+from rtt.data.published import load_rows
+from rtt.data.table import Row
 from rtt.rubrics import JUDGED, Rubric
 
-TODO = "give conversation_history, benchmark_name and prompt_metadata, as AdvancedIF's published file does"
+HOW = "give conversation_history, benchmark_name and prompt_metadata, as AdvancedIF's published file does"
 
 
 def _parsed(value: Any) -> Any:
@@ -63,16 +64,10 @@ def load_advancedif(path: Path, name: str) -> pd.DataFrame:
     Raises:
         UserError: file absent or empty; all malformed rows at once, by place.
     """
-    return make_table((_row(place, value, name) for place, value in read_sniffed(path)), path)
+    return load_rows(path, _Row, partial(_make, name), HOW)
 
 
-def _row(place: Any, value: Any, name: str) -> Row | UserError:
-    if isinstance(value, UserError):
-        return value
-    try:
-        row = _Row.model_validate(value)
-    except ValidationError as error:
-        return UserError(problem(error), where=place, todo=TODO)
+def _make(name: str, row: _Row, place: Place) -> Row:
     prompt_id = f"{name}/{place.number}"
     rubrics = [
         Rubric(rubric_id=f"{prompt_id}/{k}", kind=JUDGED, text=text, kwargs={"why": "the benchmark's way"})

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from rtt.data.files import read_sniffed
-from rtt.data.own import Turn, check_turns, problem
-from rtt.data.table import Row, make_table
+from rtt.data.files import Place
+from rtt.data.own import Turn, check_turns
+from rtt.data.published import load_rows
+from rtt.data.table import Row
 from rtt.errors import UserError
 from rtt.judging.constraints import decide
 from rtt.rubrics import JUDGED, Rubric
 
-TODO = "give id, conversations, constraints, constraint_pattern and difficulty, as MulDimIF's published file does"
+HOW = "give id, conversations, constraints, constraint_pattern and difficulty, as MulDimIF's published file does"
 
 FAMILIES = {
     "Content": "Content",
@@ -59,19 +60,13 @@ def load_muldimif(path: Path, name: str) -> pd.DataFrame:
     Raises:
         UserError: file absent or empty; all malformed rows at once, by place.
     """
-    return make_table((_row(place, value, name) for place, value in read_sniffed(path)), path)
+    return load_rows(path, _Row, partial(_make, name), HOW)
 
 
-def _row(place: Any, value: Any, name: str) -> Row | UserError:
-    if isinstance(value, UserError):
-        return value
-    try:
-        row = _Row.model_validate(value)
-    except ValidationError as error:
-        return UserError(problem(error), where=place, todo=TODO)
+def _make(name: str, row: _Row, place: Place) -> Row | UserError:
     unknown = [category for category, _, _ in row.constraints if category not in FAMILIES]
     if unknown:
-        return UserError(f"unknown category of constraint {unknown[0]!r}", where=place, todo=TODO)
+        return UserError(f"unknown category of constraint {unknown[0]!r}", where=place, todo=HOW)
     prompt_id = f"{name}/{row.id}"
     rubrics = []
     for k, constraint in enumerate(row.constraints):

@@ -75,7 +75,7 @@ def _read_task(task: str, results: dict[str, Any], folder: Path) -> TaskScores:
         for line in samples.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             metric = metric or row["metrics"][0]
-            # Of several ways to read an answer the last one listed counts, as in lm-eval's own tables of such tasks.
+            # A task that reads an answer in several ways has a row for each; the last one listed counts, for all alike.
             examples[f"{part}/{row['doc_id']}"] = float(row[metric])
     return TaskScores(metric, examples)
 
