@@ -157,7 +157,7 @@ def protocol_notes(table: pd.DataFrame, layout: Layout) -> list[str]:
         rows = table[(table["benchmark"] == benchmark) & table["arm"].isin(layout.arms)]
         if len(rows):
             shares = [
-                f"{100 * own.min():.1f} to {100 * own.max():.1f} % {name}"
+                f"{span((100 * own).round(1))} % {name}"
                 for metric, name in (("truncated", "cut short"), ("empty", "empty"))
                 if len(own := rows.loc[rows["metric"] == metric, "value"])
             ]

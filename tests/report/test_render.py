@@ -52,9 +52,9 @@ def test_markdown_has_a_row_per_arm_and_a_column_per_benchmark_and_metric(scores
     asked = "greedy/1, at most 48 tokens; judged by if-verifiable 0.1.2"
     assert lines[7:] == [
         "",
-        f"validation: {asked}; 50.0 to 50.0 % cut short; 0.0 to 0.0 % empty.",
+        f"validation: {asked}; 50.0 % cut short; 0.0 % empty.",
         "",
-        f"ifbench: {asked}; 100.0 to 100.0 % cut short; 0.0 to 0.0 % empty.",
+        f"ifbench: {asked}; 100.0 % cut short; 0.0 % empty.",
     ]
 
 
@@ -65,7 +65,7 @@ def test_markdown_says_when_arms_answered_unequally_many(scores, table):
 
 def test_notes_stand_below_the_table(scores, table):
     text = to_markdown(table(scores(["s"])), layout(["base"], notes=["rl is missing"], sources=["paper, x"]))
-    assert text.endswith("0.0 to 0.0 % empty.\n\nrl is missing.\n\npaper, x.\n")
+    assert text.endswith("0.0 % empty.\n\nrl is missing.\n\npaper, x.\n")
 
 
 def test_a_figure_of_the_paper_has_a_column_of_its_own(scores, table):
