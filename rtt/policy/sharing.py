@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache, GenerationConfig
 
+from rtt.policy.sampling import make_room, merged
+
 LONGEST_ROW = 4096
 """Tokens in a packed row at most, unless it holds one response: attention is dense, so its cost grows with the
 square."""
@@ -51,7 +53,7 @@ def equal_prompts(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
 def generate(
     model: Any, *, input_ids: torch.Tensor, attention_mask: torch.Tensor, generation_config: GenerationConfig
 ) -> torch.Tensor:
-    """`model.generate`, with equal prompts read once.
+    """`model.generate`, with equal prompts read once, an adapter merged meanwhile, and no copying of the cache.
 
     Args:
         input_ids: (B, P), padded on the left.
@@ -60,27 +62,33 @@ def generate(
     Returns:
         (B, P + T): prompts and what was sampled.
     """
-    groups = equal_prompts(input_ids, attention_mask)
-    known: dict[str, Any] = {}
-    if len(groups) < len(input_ids) and input_ids.shape[1] > 1 and can_share(model):
-        first = [group[0] for group in groups]
-        seen = attention_mask[first, :-1]
-        cache = DynamicCache(config=model.config)
-        model(
-            input_ids=input_ids[first, :-1],
-            attention_mask=seen,
-            position_ids=(seen.cumsum(dim=1) - 1).clamp(min=0),
-            cache=cache,
-            use_cache=True,
-            logits_to_keep=1,
+    with merged(model):
+        known = {"cache": _read(model, input_ids, attention_mask)} if can_share(model) and len(input_ids[0]) > 1 else {}
+        if known:
+            make_room(known["cache"], 1 + (generation_config.max_new_tokens or 0))
+        # The class's own: an instance may have this function in its place.
+        return type(model).generate(
+            model, input_ids=input_ids, attention_mask=attention_mask, generation_config=generation_config, **known
         )
-        place = {row: number for number, group in enumerate(groups) for row in group}
-        cache.batch_select_indices(torch.tensor([place[row] for row in range(len(input_ids))], device=seen.device))
-        known["cache"] = cache
-    # The class's own: an instance may have this function in its place.
-    return type(model).generate(
-        model, input_ids=input_ids, attention_mask=attention_mask, generation_config=generation_config, **known
+
+
+def _read(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> DynamicCache:
+    """The cache of all prompts but for their last tokens; equal prompts are read once."""
+    groups = equal_prompts(input_ids, attention_mask)
+    first = [group[0] for group in groups]
+    seen = attention_mask[first, :-1]
+    cache = DynamicCache(config=model.config)
+    model(
+        input_ids=input_ids[first, :-1],
+        attention_mask=seen,
+        position_ids=(seen.cumsum(dim=1) - 1).clamp(min=0),
+        cache=cache,
+        use_cache=True,
+        logits_to_keep=1,
     )
+    place = {row: number for number, group in enumerate(groups) for row in group}
+    cache.batch_select_indices(torch.tensor([place[row] for row in range(len(input_ids))], device=seen.device))
+    return cache
 
 
 @dataclass(frozen=True)

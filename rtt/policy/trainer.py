@@ -28,6 +28,7 @@ from rtt.judging.cases import Judge
 from rtt.judging.verdicts import verdict_arrays, weight_array
 from rtt.policy.assignment import Assigned, Judged, assign, measure, unequal
 from rtt.policy.diagnostics import divergence, relevance_entropy, unrelated_text
+from rtt.policy.likelihood import can_project, project
 from rtt.policy.resampling import LEFT, groups_without_spread, replace_rows
 from rtt.policy.rollouts import RolloutLog
 from rtt.policy.sharing import ROW, can_share, generate, in_order, pack, unpack
@@ -342,10 +343,14 @@ class RTTGRPOTrainer(GRPOTrainer):
             dtype = self.accelerator.unwrap_model(model).dtype
             packed = pack(prompt, prompt_mask, response, counted, dtype=dtype)
             with self.accelerator.autocast():
-                found = model(**packed.inputs, fused_lm_head=True)
-            log_probs.append(unpack(found.log_probs, packed.places, counted))
+                if can_project(self.accelerator.unwrap_model(model), packed.inputs["labels"]):
+                    found, entropy = project(model, packed.inputs, self.temperature)
+                else:
+                    output = model(**packed.inputs, fused_lm_head=True)
+                    found, entropy = output.log_probs, output.entropy
+            log_probs.append(unpack(found, packed.places, counted))
             if compute_entropy:
-                entropies.append(unpack(found.entropy, packed.places, counted))
+                entropies.append(unpack(entropy, packed.places, counted))
         return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, None
 
     def _measure(self, batch: dict[str, Any]) -> None:

@@ -1,0 +1,97 @@
+"""Sampling on a processor: a cache with room to grow, and an adapter that costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+
+class _Room(DynamicLayer):
+    """Keys and values with room for those to come: a new token is written in place, where its parent copies all.
+
+    Args:
+        filled: the layer it takes the place of.
+        tokens: how many more it has room for. After that it grows as its parent does.
+    """
+
+    def __init__(self, filled: DynamicLayer, tokens: int) -> None:
+        super().__init__()
+        keys, values = _held(filled)
+        self.lazy_initialization(keys, values)
+        self._whole = [_with_room(held, tokens) for held in (keys, values)]
+        self.keys, self.values = (whole[..., : filled.get_seq_length(), :] for whole in self._whole)
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        start = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        fits = all(
+            end <= whole.shape[-2] and held.data_ptr() == whole.data_ptr() and len(held) == len(whole)
+            for held, whole in zip(_held(self), self._whole, strict=True)
+        )
+        if not fits:
+            return super().update(key_states, value_states, *args, **kwargs)
+        for whole, new in zip(self._whole, (key_states, value_states), strict=True):
+            whole[..., start:end, :] = new
+        self.keys, self.values = (whole[..., :end, :] for whole in self._whole)
+        return self.keys, self.values
+
+
+def _held(layer: DynamicLayer) -> tuple[torch.Tensor, torch.Tensor]:
+    assert layer.keys is not None, "the layer is filled"
+    assert layer.values is not None
+    return layer.keys, layer.values
+
+
+def _with_room(held: torch.Tensor, tokens: int) -> torch.Tensor:
+    whole = held.new_empty(*held.shape[:-2], held.shape[-2] + tokens, held.shape[-1])
+    whole[..., : held.shape[-2], :] = held
+    return whole
+
+
+def make_room(cache: DynamicCache, tokens: int) -> None:
+    """Gives every filled layer that sees all tokens room for `tokens` more."""
+    cache.layers = [
+        _Room(layer, tokens) if type(layer) is DynamicLayer and layer.is_initialized else layer
+        for layer in cache.layers
+    ]
+
+
+@contextmanager
+def merged(model: Any) -> Iterator[None]:
+    """With the weights of a LoRA adapter added to the model's, and exactly the old ones afterwards.
+
+    Two small products a layer and token are saved. Costs a second copy of the adapted weights meanwhile, and so only
+    where memory is the processor's. An adapter with dropout stays as it is.
+    """
+    layers = _adapted(model)
+    if not layers:
+        yield
+        return
+    before = [layer.get_base_layer().weight.data for layer in layers]
+    try:
+        for layer, weight in zip(layers, before, strict=True):
+            layer.get_base_layer().weight.data = weight.clone()
+            layer.merge()
+        yield
+    finally:
+        for layer, weight in zip(layers, before, strict=True):
+            if layer.merged:
+                layer.unmerge()
+            layer.get_base_layer().weight.data = weight  # what unmerging subtracts is rounded
+
+
+def _adapted(model: Any) -> list[Any]:
+    """The layers whose adapter can be merged; none if any cannot."""
+    if not hasattr(model, "peft_config") or model.device.type != "cpu":
+        return []
+    from peft.tuners.lora import LoraLayer
+
+    layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
+    dropouts = [drop for layer in layers for drop in layer.lora_dropout.values()]
+    plain = all(isinstance(drop, torch.nn.Identity) or drop.p == 0 for drop in dropouts)
+    return layers if plain and not any(layer.merged or layer.disable_adapters for layer in layers) else []

@@ -1,0 +1,131 @@
+"""Sampling with room in the cache and a merged adapter: what comes out, and what is left behind."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import DynamicCache, GenerationConfig
+
+from rtt.policy.pretrained import load_policy
+from rtt.policy.sampling import make_room, merged
+from rtt.policy.sharing import generate
+
+
+@pytest.fixture
+def model(tiny_policy):
+    return load_policy(tiny_policy).eval()
+
+
+def adapted(tiny_policy, dropout=0.0):
+    """With an adapter that does something: LoRA starts as nothing."""
+    torch.manual_seed(3)
+    model = get_peft_model(
+        load_policy(tiny_policy), LoraConfig(r=2, lora_dropout=dropout, target_modules="all-linear")
+    ).eval()
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    return model
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@torch.no_grad()
+def read(model, ids, cache):
+    return model(input_ids=ids, cache=cache, use_cache=True).logits
+
+
+def both(model, ids):
+    """A cache as transformers keeps it, and one with room for three more, of the same tokens."""
+    caches = []
+    for room in (None, 3):
+        cache = DynamicCache(config=model.config)
+        read(model, ids, cache)
+        if room is not None:
+            make_room(cache, room)
+        caches.append(cache)
+    return caches
+
+
+def held(cache):
+    return [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
+
+
+def test_a_cache_with_room_holds_what_one_without_holds(model):
+    plain, roomy = both(model, torch.tensor([[5, 6, 7], [8, 9, 10]]))
+    # two tokens, then one, which fill the room; the fourth finds none, and the cache grows as any other
+    for more in ([[11, 12], [13, 14]], [[15], [16]], [[17], [18]], [[19], [20]]):
+        expected, found = (read(model, torch.tensor(more), cache) for cache in (plain, roomy))
+        assert torch.equal(expected, found)
+        assert plain.get_seq_length() == roomy.get_seq_length()
+        assert all(torch.equal(one, other) for one, other in zip(held(plain), held(roomy), strict=True))
+
+
+def test_within_its_room_nothing_is_copied(model):
+    plain, roomy = both(model, torch.tensor([[5, 6, 7]]))
+    places = [[tensor.data_ptr() for tensor in held(cache)] for cache in (plain, roomy)]
+    for cache in (plain, roomy):
+        read(model, torch.tensor([[11]]), cache)
+    moved = [[tensor.data_ptr() for tensor in held(cache)] for cache in (plain, roomy)]
+    assert moved[1] == places[1]
+    assert moved[0] != places[0]
+
+
+def test_rows_chosen_after_room_was_made_are_the_rows_chosen(model):
+    plain, roomy = both(model, torch.tensor([[5, 6, 7], [8, 9, 10]]))
+    for cache in (plain, roomy):
+        cache.batch_select_indices(torch.tensor([1, 1, 0]))
+    more = torch.tensor([[11], [12], [13]])
+    assert torch.equal(read(model, more, plain), read(model, more, roomy))
+
+
+def test_a_merged_adapter_says_the_same_and_leaves_no_trace(tiny_policy):
+    model = adapted(tiny_policy)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    before, expected = weights(model), model(input_ids=ids).logits
+    with model.disable_adapter():
+        assert (model(input_ids=ids).logits - expected).abs().max() > 0.1  # the adapter matters
+    with merged(model):
+        while_merged = model(input_ids=ids).logits
+        assert not same(weights(model), before)
+    torch.testing.assert_close(while_merged, expected, atol=1e-4, rtol=1e-4)
+    assert same(weights(model), before)
+    assert torch.equal(model(input_ids=ids).logits, expected)
+
+
+def test_weights_are_back_after_a_failure(tiny_policy):
+    model = adapted(tiny_policy)
+    before = weights(model)
+    with pytest.raises(RuntimeError, match="stopped"), merged(model):
+        raise RuntimeError("stopped")
+    assert same(weights(model), before)
+    assert not any(getattr(layer, "merged", False) for layer in model.modules())
+
+
+def test_what_is_not_merged(tiny_policy, model):
+    dropping = adapted(tiny_policy, dropout=0.1)
+    off = adapted(tiny_policy)
+    with off.disable_adapter():
+        for other in (dropping, model, off):
+            before = weights(other)
+            with merged(other):
+                assert same(weights(other), before)
+
+
+def test_a_merged_adapter_samples_what_it_samples_by_itself(tiny_policy):
+    model = adapted(tiny_policy)
+    prompts = torch.tensor([[5, 6, 7, 8]] * 4 + [[9, 10, 11, 12]] * 4)
+    asked = {"input_ids": prompts, "attention_mask": torch.ones_like(prompts)}
+    sampling = GenerationConfig(max_new_tokens=12, do_sample=True, pad_token_id=2, eos_token_id=400)
+    torch.manual_seed(0)
+    expected = model.generate(**asked, generation_config=sampling)
+    torch.manual_seed(0)
+    assert torch.equal(generate(model, **asked, generation_config=sampling), expected)
+    assert len({tuple(row) for row in expected.tolist()}) == 8
