@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import time
 from pathlib import Path
@@ -16,6 +14,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
+from measure import keep, options, spread
 
 from rtt.config import Generation, Protocol
 from rtt.evaluation.generation import generate, open_policy
@@ -38,14 +37,13 @@ def one_by_one(model, tokenizer, conversations, tokens: int) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, __file__)
     parser.add_argument("--policy", type=Path, default=Path("results/models/policy"))
     parser.add_argument("--prompts", type=Path, default=Path("results/data/prompts.parquet"))
     parser.add_argument("--count", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/generation.json"))
     asked = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     model, tokenizer = open_policy(asked.policy, None)
@@ -69,9 +67,7 @@ def main() -> None:
         speeds["continuous"].append(tokens / (last - ended))
     equal = sum(a == b.text for a, b in zip(plain, batched, strict=True))
     result = {
-        "tokens a second": {
-            name: {"median": median(found), "least": min(found), "most": max(found)} for name, found in speeds.items()
-        },
+        "tokens a second": {name: spread(found) for name, found in speeds.items()},
         "ratio to one by one": {
             name: median(b / a for a, b in zip(speeds["one by one"], speeds[name], strict=True))
             for name in ("in batches", "continuous")
@@ -81,11 +77,9 @@ def main() -> None:
         "tokens": asked.tokens,
         "batch size": asked.batch_size,
         "turns": asked.turns,
-        "machine": {"cores": os.cpu_count(), "torch threads": torch.get_num_threads()},
+        "torch threads": torch.get_num_threads(),
     }
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    keep(result, asked.output)
 
 
 if __name__ == "__main__":

@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import multiprocessing
 import os
 import time
 from multiprocessing.connection import Connection
-from pathlib import Path
-from statistics import median
 
 os.environ.setdefault("TQDM_DISABLE", "1")
+
+from measure import keep, options, spread
 
 from rtt.config import Endpoint, Judge
 from rtt.judging.cases import Case
@@ -58,10 +57,9 @@ def serve(told: Connection) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, __file__)
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/judging.json"))
     asked = parser.parse_args()
     here, there = multiprocessing.Pipe()
     server = multiprocessing.Process(target=serve, args=(there,), daemon=True)
@@ -86,15 +84,9 @@ def main() -> None:
     result = {
         "questions": asked.questions,
         "delay_seconds": DELAY,
-        "share of the ideal rate": {
-            str(concurrency): {"median": median(found), "least": min(found), "most": max(found)}
-            for concurrency, found in shares.items()
-        },
-        "machine": {"cores": os.cpu_count()},
+        "share of the ideal rate": {str(concurrency): spread(found) for concurrency, found in shares.items()},
     }
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    keep(result, asked.output)
     server.terminate()
 
 

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import time
-from pathlib import Path
 from statistics import median
 
 os.environ.setdefault("TQDM_DISABLE", "1")
+
+from measure import keep, options, spread
 
 from rtt.config import Sandbox
 from rtt.judging.cases import Case
@@ -41,10 +40,9 @@ def check_following(instruction, response):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, __file__)
     parser.add_argument("--checks", type=int, default=5000)
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/sandbox.json"))
     asked = parser.parse_args()
     response = "The quick brown fox jumps over the lazy dog. " * 20
     cases = [
@@ -63,14 +61,11 @@ def main() -> None:
         assert not any(verdict.missing for verdict in verdicts)
     result = {
         "checks": asked.checks,
-        "seconds": {"median": median(seconds), "least": min(seconds), "most": max(seconds)},
+        "seconds": spread(seconds),
         "checks a second": asked.checks / median(seconds),
         "workers": Sandbox().workers,
-        "machine": {"cores": os.cpu_count()},
     }
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    keep(result, asked.output)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,15 @@ The three take turns, so that whatever else the machine does hits all of them. N
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import tempfile
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 os.environ.setdefault("TQDM_DISABLE", "1")
+
+from measure import keep, options, spread
 
 from rtt.config import Config, load_config
 from rtt.judging.rules import use_nltk_data
@@ -42,16 +41,11 @@ def steps(config: Config, inputs: Inputs, variant: str, count: int) -> list[dict
         return [{**figures, **costs} for figures, costs in both]
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    return {"median": median(values), "least": min(values), "most": max(values)}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, __file__)
     parser.add_argument("--config", type=Path, default=Path("config/config.yaml"))
     parser.add_argument("--turns", type=int, default=5, help="how often each variant has its turn")
     parser.add_argument("--steps", type=int, default=3, help="steps a turn; the first, which warms up, is not counted")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/steps.json"))
     asked = parser.parse_args()
     config = load_config(asked.config)
     results = Path(config.results)
@@ -75,7 +69,6 @@ def main() -> None:
         return spread([a / b for a, b in zip(seconds[one], seconds[other], strict=True)])
 
     result = {
-        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
         "threads": config.policy.threads,
         "seconds_per_step": {variant: spread(values) for variant, values in seconds.items()},
         "shared / one_pass_each": ratios("shared", "one_pass_each"),
@@ -86,10 +79,7 @@ def main() -> None:
         },
         "samples": len(seconds["shared"]),
     }
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
-    print(f"written to {asked.output}")
+    keep(result, asked.output)
 
 
 if __name__ == "__main__":

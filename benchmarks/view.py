@@ -7,9 +7,6 @@ Needs chromium.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import shutil
 import tempfile
 import time
@@ -18,6 +15,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from measure import keep, options, spread
 from playwright.sync_api import sync_playwright
 
 from rtt.report.view import FINE, write_view
@@ -76,11 +74,10 @@ def made_up(responses: int, tokens: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, __file__)
     parser.add_argument("--responses", type=int, default=2000)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/view.json"))
     asked = parser.parse_args()
     groups = made_up(asked.responses, asked.tokens)
     opened, frames = [], []
@@ -105,17 +102,14 @@ def main() -> None:
         "tokens a response": asked.tokens,
         "megabytes": round(size / 1e6, 1),
         "seconds to write": round(written, 2),
-        "seconds to open": {"median": median(opened), "least": min(opened), "most": max(opened)},
+        "seconds to open": spread(opened),
         "milliseconds a frame while scrolling": {
             "median": median(frames),
             "95 %": float(np.quantile(frames, 0.95)),
             "most": max(frames),
         },
-        "machine": {"cores": os.cpu_count()},
     }
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    keep(result, asked.output)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,9 @@ True) means the entry counts; what lies outside a mask, NaN and infinity include
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 import torch
 
 from rtt.credit.rewards import as_floating, read_verdicts, require_dims, require_shape, shares
@@ -109,29 +112,29 @@ def token_advantages(
         return relevance.new_zeros(n_rows, n_tokens)
 
     verdicts = verdicts.to(relevance.dtype)
-    share = None if weights is None else shares(weights, valid).to(relevance.dtype)
+    share = shares(torch.ones_like(verdicts) if weights is None else weights, valid).to(relevance.dtype)
+    if partition == "intra_sample_released":
+        relevance = _handed_out_by_reshape(relevance, verdicts, valid, tokens, group_size)
+        verdicts = torch.ones_like(verdicts)
+    term = relevance.new_zeros(n_rows, n_tokens)
+    parts = _parts(relevance, valid, tokens)
     if partition == "softmax_share":
         anything = torch.ones_like(valid[:, :1])
         scores = _standardise_(verdicts.clone()[:, :, None], valid, anything, group_size, eps, min_std, correction=1)
-        by_rubric = scores[:, :, 0]
-        if share is not None:
-            by_rubric = by_rubric * share * valid.sum(dim=1, keepdim=True)
-        term = _share_by_relevance(by_rubric, relevance, valid)
+        by_rubric = scores[:, :, 0] * share * valid.sum(dim=1, keepdim=True)
+        for j, part in enumerate(parts):
+            term[j, part.tokens] = _share_by_relevance(by_rubric[j, part.rubrics], part.relevance)
+    elif partition == "pooled":
+        for j, part in enumerate(parts):
+            term[j, part.tokens] = (share * verdicts)[j, part.rubrics] @ part.relevance
+        rows = valid.any(dim=1, keepdim=True)
+        term = _standardise_(term[:, None, :], rows, tokens, group_size, eps, min_std)[:, 0]
     else:
-        # (B, K, T), the one large temporary; all that follows is in place
-        if partition == "intra_sample_released":
-            rewards = _handed_out_by_reshape(relevance, verdicts, valid, tokens, group_size)
-        else:
-            rewards = relevance * verdicts[:, :, None]
-        if partition == "pooled":
-            mean = _mean_over_valid(rewards.masked_fill_(~valid[:, :, None], 0), valid, share)
-            rows = valid.any(dim=1, keepdim=True)
-            term = _standardise_(mean[:, None, :], rows, tokens, group_size, eps, min_std)[:, 0]
-        else:
-            # a response on its own is a group of one
-            size = group_size if partition == "per_rubric" else 1
-            term = _mean_over_valid(_standardise_(rewards, valid, tokens, size, eps, min_std), valid, share)
-    return term.masked_fill(~(tokens & valid.any(dim=1, keepdim=True)), 0)
+        # a response on its own is a group of one
+        size = group_size if partition == "per_rubric" else 1
+        for j, scores in enumerate(_means_of_scores(parts, verdicts, share, valid, tokens, size, eps, min_std)):
+            term[j, parts[j].tokens] = scores
+    return term
 
 
 def combine(
@@ -262,22 +265,81 @@ def _handed_out_by_reshape(
     return rewards.masked_fill_(~valid[giver, rubric][:, :, None], 0).masked_fill_((~tokens)[giver], 0)
 
 
-def _mean_over_valid(scores: torch.Tensor, valid: torch.Tensor, share: torch.Tensor | None) -> torch.Tensor:
-    """(B, T): the mean of (B, K, T) over each row's valid rubrics, where scores of the others are already 0.
+@dataclass(frozen=True)
+class _Part:
+    """What counts of one row's relevance: its valid rubrics and its tokens."""
 
-    `share` (B, K) is each rubric's share in it; None is equal ones. The scores are overwritten.
+    rubrics: slice | torch.Tensor  # places among K
+    tokens: slice | torch.Tensor  # places among T
+    relevance: torch.Tensor  # (valid rubrics, tokens), a view where both stand together
+
+
+def _parts(relevance: torch.Tensor, valid: torch.Tensor, tokens: torch.Tensor) -> list[_Part]:
+    """The rows of (B, K, T) one by one, so that what is made of one fits into a processor's cache, and without what
+    does not count, which is then never read."""
+    rows = zip(relevance, _places(valid), _places(tokens), strict=True)
+    return [_Part(rubrics, seen, row[rubrics][:, seen]) for row, rubrics, seen in rows]
+
+
+def _places(mask: torch.Tensor) -> list[slice | torch.Tensor]:
+    """Where the ones of each row of (B, N) are: a slice where they stand together, and so need no copying."""
+    counts, first = mask.sum(dim=1), mask.int().argmax(dim=1)
+    order = torch.arange(mask.shape[1], device=mask.device)
+    together = (mask == ((order >= first[:, None]) & (order < (first + counts)[:, None]))).all(dim=1)
+    return [
+        slice(start, start + count) if alike else row.nonzero()[:, 0]
+        for row, start, count, alike in zip(mask, first.tolist(), counts.tolist(), together.tolist(), strict=True)
+    ]
+
+
+def _means_of_scores(
+    parts: Sequence[_Part],
+    verdicts: torch.Tensor,
+    share: torch.Tensor,
+    valid: torch.Tensor,
+    tokens: torch.Tensor,
+    group_size: int,
+    eps: float,
+    min_std: float,
+) -> Iterator[torch.Tensor]:
+    """Per row, for its tokens: the mean over its valid rubrics of the z-scores of r · w.
+
+    The scores themselves are never made: the mean over k of share · (r · w - mean) / (std + eps) is the product of a
+    vector and a matrix.
+
+    Args:
+        parts: of B rows.
+        verdicts: (B, K).
+        share: (B, K), each rubric's share in the mean.
+        valid: (B, K) boolean.
+        tokens: (B, T) boolean.
+        group_size: rows standardised together, per rubric.
     """
-    if share is not None:
-        return scores.mul_(share[:, :, None]).sum(dim=1)
-    return scores.sum(dim=1) / valid.sum(dim=1, keepdim=True).clamp(min=1)
+    counts = torch.where(valid, tokens.sum(dim=1, keepdim=True), 0).to(verdicts.dtype)  # (B, K)
+    rounding = 4 * torch.finfo(verdicts.dtype).eps
+    for start in range(0, len(parts), group_size):
+        rows = range(start, start + group_size)
+        group = [(parts[j].rubrics, parts[j].relevance, verdicts[j, parts[j].rubrics]) for j in rows]
+        count = counts[start : start + group_size].sum(dim=0).clamp(min=1)  # (K,)
+        mean, residue, squares = torch.zeros((3, len(count)), dtype=count.dtype, device=count.device)
+        for rubrics, w, r in group:
+            mean[rubrics] += r * w.sum(dim=1) / count[rubrics]
+        off = [(w * r[:, None]).sub_(mean[rubrics, None]) for rubrics, w, r in group]
+        for (rubrics, *_), values in zip(group, off, strict=True):
+            residue[rubrics] += values.sum(dim=1) / count[rubrics]  # what the mean was rounded by
+            squares[rubrics] += torch.linalg.vector_norm(values, dim=1).square() / count[rubrics]
+        std = (squares - residue.square()).clamp(min=0).sqrt()
+        # Equal values lie off their mean by no more than its rounding.
+        flat = (std < min_std) | (std <= rounding * mean.abs())
+        scale = torch.where(flat, 0, 1 / (std + eps))
+        for j, (rubrics, *_), values in zip(rows, group, off, strict=True):
+            factor = (share[j] * scale)[rubrics]
+            yield factor @ values - factor @ residue[rubrics]
 
 
-def _share_by_relevance(scores: torch.Tensor, relevance: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """(B, T): scores (B, K) shared among tokens by a softmax of relevance (B, K, T) over each row's valid rubrics."""
-    share = relevance.masked_fill(~valid[:, :, None], -torch.inf)
-    share.sub_(share.amax(dim=1, keepdim=True)).exp_()
-    total = share.sum(dim=1)
-    return share.mul_(scores[:, :, None]).sum(dim=1) / total
+def _share_by_relevance(scores: torch.Tensor, relevance: torch.Tensor) -> torch.Tensor:
+    """(T,): scores (K,) shared among tokens by a softmax of relevance (K, T) over rubrics."""
+    return scores @ relevance.softmax(dim=0)
 
 
 def require_groups(n_rows: int, group_size: int) -> None:

@@ -1,6 +1,6 @@
 """The discriminator: how far each token of a response is what a criterion is about.
 
-A language model's body with one linear head gives a logit per response token. It reads
+A language model's body with a head (rtt.relevance.networks) gives a logit per response token. It reads
 
     criterion ⏎⏎ response
 
@@ -14,7 +14,6 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,17 +22,19 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load_file, save_file
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from rtt.errors import UserError
 from rtt.processes import device
+from rtt.relevance.networks import NETWORKS, Encoded, Network, Reading, by_length
 from rtt.relevance.offsets import Span
 
 SEPARATOR = "\n\n"
 SETTINGS, WEIGHTS = "discriminator.json", "model.safetensors"
+BATCH_TOKENS = 2048
+"""Tokens read in one forward pass: enough to keep a processor busy."""
 _REBUILD = "delete the folder and run `rtt discriminator` again"
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
@@ -50,51 +51,11 @@ class _Saved(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     format: Literal[1] = 1
+    reading: Reading = "pair"
     bidirectional: bool
     max_length: int = Field(ge=1)
     threshold: float = Field(ge=0, le=1)
     weights_sha256: str
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One pair as the network reads it.
-
-    Attributes:
-        ids: criterion, separator, response, with the backbone's own marks around them.
-        shared: 1 for each of `ids` that is part of a word of the response which the criterion has too.
-        first: where the response's tokens begin in `ids`.
-        spans: the characters of each response token read; together they cover what was read of the response.
-        cut: response tokens left out because the pair is longer than the discriminator reads.
-    """
-
-    ids: list[int]
-    shared: list[int]
-    first: int
-    spans: list[Span]
-    cut: int
-
-    @property
-    def last(self) -> int:
-        """Where the response's tokens end in `ids`."""
-        return self.first + len(self.spans)
-
-
-class Network(nn.Module):
-    """A language model's body, a mark added to the embeddings of shared words, and a linear head."""
-
-    def __init__(self, body: PreTrainedModel, hidden_size: int) -> None:
-        super().__init__()
-        self.body: PreTrainedModel = body
-        self.mark = nn.Parameter(torch.zeros(hidden_size))
-        self.head = nn.Linear(hidden_size, 1)
-
-    def forward(self, ids: Tensor, mask: Tensor, shared: Tensor) -> Tensor:
-        """Logits (B, T) for token ids (B, T), the mask (B, T) that is 1 on real tokens, and marks (B, T) in {0, 1}."""
-        embeddings = self.body.get_input_embeddings()(ids)
-        embeddings = embeddings + shared.unsqueeze(-1).to(embeddings.dtype) * self.mark
-        hidden = self.body(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
-        return self.head(hidden).squeeze(-1)
 
 
 class Discriminator:
@@ -109,16 +70,25 @@ class Discriminator:
     """
 
     def __init__(
-        self, network: Network, tokenizer: Any, *, bidirectional: bool, max_length: int, threshold: float = 0.5
-    ):
+        self,
+        body: PreTrainedModel,
+        tokenizer: Any,
+        *,
+        bidirectional: bool,
+        max_length: int,
+        reading: Reading = "pair",
+        threshold: float = 0.5,
+    ) -> None:
         if not tokenizer.is_fast:
             raise UserError(
                 "the backbone's tokenizer cannot say where its tokens lie in the text",
                 where=tokenizer.name_or_path,
                 todo="use a backbone with a tokenizer.json",
             )
-        network.body.config.is_causal = not bidirectional  # read at every forward pass, for the mask and the attention
-        self.network, self.tokenizer = network.eval(), tokenizer
+        body.config.is_causal = not bidirectional  # read at every forward pass, for the mask and the attention
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self.network: Network = NETWORKS[reading](body, body.config.hidden_size, pad).eval()
+        self.tokenizer, self.reading = tokenizer, reading
         self.bidirectional, self.max_length, self.threshold = bidirectional, max_length, threshold
         self.cut_tokens = 0
         ids = tokenizer(SEPARATOR, add_special_tokens=False)["input_ids"]
@@ -133,11 +103,17 @@ class Discriminator:
         self._begin = [] if begin is None else [begin]
         self._between = ids if between is None else [between]
         self._end = [] if end is None else [end]
-        self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
 
     @classmethod
     def from_backbone(
-        cls, backbone: Path, *, layers: int | None, bidirectional: bool, max_length: int, attention: str | None = None
+        cls,
+        backbone: Path,
+        *,
+        layers: int | None,
+        bidirectional: bool,
+        max_length: int,
+        reading: Reading = "pair",
+        attention: str | None = None,
     ) -> Discriminator:
         """An untrained head on the first `layers` layers of the model in `backbone`; None keeps all.
 
@@ -181,8 +157,7 @@ class Discriminator:
                 where=backbone,
                 todo="name a folder that holds the whole model",
             )
-        network = Network(body, config.hidden_size)
-        return cls(network, tokenizer, bidirectional=bidirectional, max_length=max_length)
+        return cls(body, tokenizer, bidirectional=bidirectional, max_length=max_length, reading=reading)
 
     def save(self, folder: Path) -> None:
         """Writes beside `folder` and renames, so that a failed write leaves what was there."""
@@ -195,6 +170,7 @@ class Discriminator:
             weights = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
             save_file(weights, partial / WEIGHTS)
             saved = _Saved(
+                reading=self.reading,
                 bidirectional=self.bidirectional,
                 max_length=self.max_length,
                 threshold=self.threshold,
@@ -226,16 +202,17 @@ class Discriminator:
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             with _quiet(), torch.random.fork_rng(devices=[]):
-                body = AutoModel.from_config(config, dtype=torch.float32, attn_implementation=attention)
-                network = Network(body, config.hidden_size)
-            network.load_state_dict(load_file(folder / WEIGHTS))
-            return cls(
-                network.to(device()),
-                tokenizer,
-                bidirectional=saved.bidirectional,
-                max_length=saved.max_length,
-                threshold=saved.threshold,
-            )
+                read = cls(
+                    AutoModel.from_config(config, dtype=torch.float32, attn_implementation=attention),
+                    tokenizer,
+                    bidirectional=saved.bidirectional,
+                    max_length=saved.max_length,
+                    reading=saved.reading,
+                    threshold=saved.threshold,
+                )
+            read.network.load_state_dict(load_file(folder / WEIGHTS))
+            read.network.to(device())
+            return read
         except UserError:
             raise
         except Exception as error:  # each part is read by another library, with exceptions of its own
@@ -280,35 +257,24 @@ class Discriminator:
             for text, ids, offsets in zip(distinct, output["input_ids"], output["offset_mapping"], strict=True)
         }
 
-    def collate(self, batch: Sequence[Encoded]) -> tuple[Tensor, Tensor, Tensor]:
-        """Token ids, mask and marks, each (B, T), padded on the right to the longest of the batch."""
-        width = max(len(pair.ids) for pair in batch)
-        ids = torch.tensor([pair.ids + [self._pad] * (width - len(pair.ids)) for pair in batch])
-        mask = torch.tensor([[1] * len(pair.ids) + [0] * (width - len(pair.ids)) for pair in batch])
-        shared = torch.tensor([pair.shared + [0] * (width - len(pair.ids)) for pair in batch])
-        device = self.network.mark.device
-        return ids.to(device), mask.to(device), shared.to(device)
-
     @torch.no_grad()
-    def token_relevance(self, encoded: Sequence[Encoded], batch_size: int) -> list[np.ndarray]:
+    def token_relevance(self, encoded: Sequence[Encoded], batch_tokens: int = BATCH_TOKENS) -> list[np.ndarray]:
         """Relevance in [0, 1], float32, of each token in `spans` of each pair. Takes no random number."""
         self.network.eval()
         results = [np.zeros(0, dtype=np.float32) for _ in encoded]
-        # Longest first: the batch that needs the most memory comes at once, and padding is little.
-        order = sorted((i for i, pair in enumerate(encoded) if pair.spans), key=lambda i: (-len(encoded[i].ids), i))
-        for start in tqdm(range(0, len(order), batch_size), desc="relevance", unit="batch", disable=None, leave=False):
-            chosen = order[start : start + batch_size]
-            logits = self.network(*self.collate([encoded[i] for i in chosen]))
-            for row, i in zip(torch.sigmoid(logits.float()).cpu().numpy(), chosen, strict=True):
-                results[i] = row[encoded[i].first : encoded[i].last]
+        batches = by_length(self.network.units(encoded), batch_tokens)
+        for places in tqdm(batches, desc="relevance", unit="batch", disable=None, leave=False):
+            logits = self.network([encoded[place] for place in places])
+            for place, row in zip(places, logits, strict=True):
+                results[place] = torch.sigmoid(row.float()).cpu().numpy()
         return results
 
-    def relevance(self, pairs: Sequence[tuple[str, str]], batch_size: int = 32) -> list[np.ndarray]:
+    def relevance(self, pairs: Sequence[tuple[str, str]], batch_tokens: int = BATCH_TOKENS) -> list[np.ndarray]:
         """Relevance of each character of each response to its criterion.
 
         Args:
             pairs: criteria with responses; equal pairs are computed once.
-            batch_size: pairs in one forward pass; the result does not depend on it, beyond rounding.
+            batch_tokens: read in one forward pass; the result does not depend on it, beyond rounding.
 
         Returns:
             One float32 array in [0, 1] per pair, as long as the response. A character has the relevance of its token,
@@ -316,7 +282,7 @@ class Discriminator:
         """
         distinct = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
         encoded = self.encode(list(distinct))
-        values = self.token_relevance(encoded, batch_size)
+        values = self.token_relevance(encoded, batch_tokens)
         self.cut_tokens += sum(encoded[distinct[pair]].cut for pair in pairs)
         return [_to_chars(values[distinct[pair]], encoded[distinct[pair]].spans, len(pair[1])) for pair in pairs]
 

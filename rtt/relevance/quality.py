@@ -50,7 +50,6 @@ def evaluate_discriminator(
     discriminator: Discriminator,
     labels: pd.DataFrame,
     *,
-    batch_size: int = 32,
     draws: int = 200,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -58,7 +57,6 @@ def evaluate_discriminator(
 
     Args:
         labels: rows of rtt.tables.Labels.
-        batch_size: pairs in one forward pass.
         draws: bootstrap draws, of responses, behind the 95 % interval of AUPRC.
         seed: of the bootstrap and of the random baseline.
 
@@ -71,7 +69,7 @@ def evaluate_discriminator(
     sets = {}
     for name in SETS:
         rows = labels[labels["split"] == name]
-        tokens = _score(discriminator, rows, batch_size, np.random.default_rng(seed))
+        tokens = _score(discriminator, rows, np.random.default_rng(seed))
         labelled, scores = tokens.labels, tokens.scores["discriminator"]
         low, high = _bootstrap(tokens, draws, np.random.default_rng(seed))
         sets[name] = {
@@ -102,14 +100,14 @@ def evaluate_discriminator(
     return {"threshold": discriminator.threshold, "sets": sets}
 
 
-def _score(discriminator: Discriminator, rows: pd.DataFrame, batch_size: int, draw: np.random.Generator) -> _Tokens:
+def _score(discriminator: Discriminator, rows: pd.DataFrame, draw: np.random.Generator) -> _Tokens:
     encoded, targets = token_targets(discriminator, rows)
     counts = [len(target) for target in targets]
     keyword = [
         char_to_token_relevance(spans_to_chars(shared_words(criterion, response), len(response)), pair.spans)
         for criterion, response, pair in zip(rows["criterion"], rows["response"], encoded, strict=True)
     ]
-    relevance = discriminator.token_relevance(encoded, batch_size)
+    relevance = discriminator.token_relevance(encoded)
     pairs = [
         _Pair(row, pair.spans, target, scores)
         for row, pair, target, scores in zip(rows_of(rows), encoded, targets, relevance, strict=True)

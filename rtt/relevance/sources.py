@@ -91,15 +91,14 @@ class RuleRelevance:
 class LearnedRelevance:
     """The trained discriminator, which sees the criterion and the response and nothing else. 0 at a special token."""
 
-    def __init__(self, folder: Path, batch_size: int = 32) -> None:
+    def __init__(self, folder: Path) -> None:
         from rtt.relevance.discriminator import Discriminator  # torch is slow to import
 
         self.discriminator = Discriminator.load(folder)
-        self.batch_size = batch_size
 
     def __call__(self, batch: RelevanceBatch) -> torch.Tensor:
         texts = [(rubric.text, response) for rubric, response in _pairs(batch)]
-        return _from_characters(batch, self.discriminator.relevance(texts, batch_size=self.batch_size))
+        return _from_characters(batch, self.discriminator.relevance(texts))
 
 
 class ConstantRelevance:

@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from rtt.config import Discriminator as Settings
 from rtt.errors import UserError
-from rtt.relevance.discriminator import Discriminator, Encoded
+from rtt.relevance.discriminator import Discriminator
+from rtt.relevance.networks import Encoded
 from rtt.relevance.offsets import char_to_token_relevance, spans_to_chars
 
 BUCKET = 16  # batches among which pairs are sorted by length: little padding, and batches still differ by epoch
@@ -53,7 +54,11 @@ def train_discriminator(
     torch.set_num_threads(settings.threads)
     started = time.perf_counter()
     discriminator = Discriminator.from_backbone(
-        backbone, layers=settings.layers, bidirectional=settings.bidirectional, max_length=settings.max_length
+        backbone,
+        layers=settings.layers,
+        bidirectional=settings.bidirectional,
+        max_length=settings.max_length,
+        reading=settings.reading,
     )
     network = discriminator.network.to(device)
     examples, targets = token_targets(discriminator, training_labels(labels, settings))
@@ -67,10 +72,9 @@ def train_discriminator(
     network.body.get_input_embeddings().requires_grad_(False)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    units = discriminator.network.units([examples[i] for i in read])
     epochs = [
-        _batches(
-            [len(examples[i].ids) for i in read], settings.batch_size, np.random.default_rng([settings.seed, epoch])
-        )
+        _batches(units, settings.batch_size, np.random.default_rng([settings.seed, epoch]))
         for epoch in range(settings.epochs)
     ]
     steps = sum(len(epoch) for epoch in epochs)
@@ -88,9 +92,7 @@ def train_discriminator(
         optimizer.zero_grad()
         losses.append(loss.item())
         bar.set_postfix(loss=f"{losses[-1]:.3f}")
-    discriminator.threshold, development_f1 = _choose_threshold(
-        discriminator, labels[labels["split"] == "development"], settings.batch_size
-    )
+    discriminator.threshold, development_f1 = _choose_threshold(discriminator, labels[labels["split"] == "development"])
     seconds = time.perf_counter() - started
     discriminator.save(destination)
     tokens = sum(len(target) for target in targets)
@@ -132,19 +134,37 @@ def _loss(discriminator: Discriminator, batch: Sequence[Encoded], targets: Seque
     """Mean cross-entropy over the response tokens of the batch."""
     device = discriminator.network.mark.device
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu"):
-        logits = discriminator.network(*discriminator.collate(batch)).float()
-    read = torch.cat([row[pair.first : pair.last] for row, pair in zip(logits, batch, strict=True)])
+        logits = discriminator.network(batch)
+    read = torch.cat(logits).float()
     return binary_cross_entropy_with_logits(read, torch.from_numpy(np.concatenate(targets)).to(device))
 
 
-def _batches(lengths: Sequence[int], size: int, draw: np.random.Generator) -> list[list[int]]:
-    """Every index once, in batches of `size` of about equal length, the batches in random order."""
-    order = draw.permutation(len(lengths)).tolist()
-    batches = []
-    for start in range(0, len(order), size * BUCKET):
-        bucket = sorted(order[start : start + size * BUCKET], key=lambda i: lengths[i])
-        batches += [bucket[i : i + size] for i in range(0, len(bucket), size)]
+def _batches(units: dict[tuple[int, ...], int], size: int, draw: np.random.Generator) -> list[list[int]]:
+    """Every pair once, in batches of about equal length and of `size` pairs or a few more, in random order.
+
+    Args:
+        units: pairs that are read together, by their places, and the tokens they are read at.
+        size: a batch is full with so many pairs.
+    """
+    together = list(units)
+    order = [together[i] for i in draw.permutation(len(together))]
+    batches, bucket, count = list[list[int]](), list[tuple[int, ...]](), 0
+    for place, unit in enumerate(order):
+        bucket.append(unit)
+        count += len(unit)
+        if count >= size * BUCKET or place == len(order) - 1:
+            batches += _filled(sorted(bucket, key=lambda unit: units[unit]), size)
+            bucket, count = [], 0
     return [batches[i] for i in draw.permutation(len(batches))]
+
+
+def _filled(units: Sequence[tuple[int, ...]], size: int) -> list[list[int]]:
+    batches: list[list[int]] = []
+    for unit in units:
+        if not batches or len(batches[-1]) >= size:
+            batches.append([])
+        batches[-1] += unit
+    return batches
 
 
 def _warmup_and_decay(steps: int, warmup_share: float) -> Any:
@@ -159,14 +179,12 @@ def _warmup_and_decay(steps: int, warmup_share: float) -> Any:
     return factor
 
 
-def _choose_threshold(
-    discriminator: Discriminator, labels: pd.DataFrame, batch_size: int
-) -> tuple[float, float | None]:
+def _choose_threshold(discriminator: Discriminator, labels: pd.DataFrame) -> tuple[float, float | None]:
     """The relevance with the best F1 on `labels`, and that F1."""
     encoded, targets = token_targets(discriminator, labels)
     if not any(target.any() for target in targets):
         return 0.5, None
-    scores = np.concatenate(discriminator.token_relevance(encoded, batch_size))
+    scores = np.concatenate(discriminator.token_relevance(encoded))
     precision, recall, thresholds = precision_recall_curve(np.concatenate(targets), scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     best = int(np.argmax(f1[:-1]))  # the last point is the empty prediction and has no threshold

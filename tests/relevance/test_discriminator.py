@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 
 from rtt.errors import UserError
 from rtt.relevance.discriminator import Discriminator, shared_words
+from rtt.relevance.networks import by_length
 
 CRITERION = "Use no commas."
 RESPONSE = "Sure, cats sit 😀 here"
@@ -54,26 +55,33 @@ def backbone(tmp_path_factory):
     return folder
 
 
-def build(backbone, *, layers=2, bidirectional=True, max_length=64, attention=None):
+READINGS = pytest.mark.parametrize("reading", ["pair", "apart"])
+
+
+def build(backbone, *, layers=2, bidirectional=True, max_length=64, reading="pair", attention=None):
     torch.manual_seed(1)
     return Discriminator.from_backbone(
-        backbone, layers=layers, bidirectional=bidirectional, max_length=max_length, attention=attention
+        backbone,
+        layers=layers,
+        bidirectional=bidirectional,
+        max_length=max_length,
+        reading=reading,
+        attention=attention,
     )
 
 
 def logits(discriminator, *pairs):
     with torch.no_grad():
-        encoded = discriminator.encode(pairs)
-        rows = discriminator.network(*discriminator.collate(encoded))
-    return [row[pair.first : pair.last] for row, pair in zip(rows, encoded, strict=True)]
+        return discriminator.network(discriminator.encode(pairs))
 
 
+@READINGS
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("padded", [False, True], ids=["alone", "padded"])
-def test_early_tokens_see_later_ones_when_bidirectional(backbone, attention, padded):
+def test_early_tokens_see_later_ones_when_bidirectional(backbone, attention, padded, reading):
     long = (CRITERION, "and this one is so long that the other one is padded")
     for bidirectional in (True, False):
-        discriminator = build(backbone, bidirectional=bidirectional, attention=attention)
+        discriminator = build(backbone, reading=reading, bidirectional=bidirectional, attention=attention)
         others = [long] if padded else []
         here, there = (logits(discriminator, (CRITERION, text), *others)[0] for text in ("x y1", "x y2"))
         moved = (here - there).abs()
@@ -81,20 +89,22 @@ def test_early_tokens_see_later_ones_when_bidirectional(backbone, attention, pad
         assert (moved[0] > 1e-3) == bidirectional
 
 
+@READINGS
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_other_pairs_in_the_batch_do_not_matter(backbone, attention):
-    discriminator = build(backbone, attention=attention)
+def test_other_pairs_in_the_batch_do_not_matter(backbone, attention, reading):
+    discriminator = build(backbone, reading=reading, attention=attention)
     pairs = [(CRITERION, RESPONSE), ("x", "y"), (CRITERION, "long " * 9), ("Use a much longer criterion here", "no")]
-    together = discriminator.relevance(pairs, batch_size=4)
+    together = discriminator.relevance(pairs, batch_tokens=200)
     for pair, values in zip(pairs, together, strict=True):
-        np.testing.assert_allclose(discriminator.relevance([pair], batch_size=1)[0], values, atol=1e-5)
-    backwards = discriminator.relevance(pairs[::-1], batch_size=3)[::-1]
+        np.testing.assert_allclose(discriminator.relevance([pair], batch_tokens=1)[0], values, atol=1e-5)
+    backwards = discriminator.relevance(pairs[::-1], batch_tokens=60)[::-1]
     for values, again in zip(together, backwards, strict=True):
         np.testing.assert_allclose(values, again, atol=1e-5)
 
 
-def test_relevance_is_the_sigmoid_of_the_logit_of_each_characters_token(backbone):
-    discriminator = build(backbone)
+@READINGS
+def test_relevance_is_the_sigmoid_of_the_logit_of_each_characters_token(backbone, reading):
+    discriminator = build(backbone, reading=reading)
     (encoded,) = discriminator.encode([(CRITERION, RESPONSE)])
     (row,) = logits(discriminator, (CRITERION, RESPONSE))
     expected = np.zeros(len(RESPONSE))
@@ -106,8 +116,9 @@ def test_relevance_is_the_sigmoid_of_the_logit_of_each_characters_token(backbone
     assert len(set(values[:5].tolist())) > 1, "tokens differ"
 
 
-def test_the_criterion_matters(backbone):
-    discriminator = build(backbone)
+@READINGS
+def test_the_criterion_matters(backbone, reading):
+    discriminator = build(backbone, reading=reading)
     one, two = discriminator.relevance([("Use no commas.", RESPONSE), ("Use cats.", RESPONSE)])
     assert np.abs(one - two).max() > 1e-3
 
@@ -138,8 +149,9 @@ def test_shared_words_are_marked_in_the_response_alone(backbone):
     assert sum(pair.shared) == len(marked)
 
 
-def test_the_mark_changes_the_logits(backbone):
-    discriminator = build(backbone)
+@READINGS
+def test_the_mark_changes_the_logits(backbone, reading):
+    discriminator = build(backbone, reading=reading)
     (before,) = logits(discriminator, ("cats", RESPONSE))
     with torch.no_grad():
         discriminator.network.mark.add_(1.0)
@@ -152,20 +164,65 @@ def test_words_are_shared_whatever_their_case_but_not_stop_words():
     assert [response[a:b] for a, b in shared_words("Use the cat's words a and NAÏVE", response)] == ["Cat's", "naïve"]
 
 
-def test_equal_pairs_are_computed_once(backbone, monkeypatch):
-    discriminator = build(backbone)
+@READINGS
+def test_equal_pairs_are_computed_once(backbone, monkeypatch, reading):
+    discriminator = build(backbone, reading=reading)
     rows = []
     forward = discriminator.network.forward
-    monkeypatch.setattr(
-        discriminator.network, "forward", lambda ids, *rest: rows.append(len(ids)) or forward(ids, *rest)
-    )
-    values = discriminator.relevance([("a", "b"), ("c", "d"), ("a", "b")], batch_size=8)
+    monkeypatch.setattr(discriminator.network, "forward", lambda batch: rows.append(len(batch)) or forward(batch))
+    values = discriminator.relevance([("a", "b"), ("c", "d"), ("a", "b")])
     assert rows == [2]
     np.testing.assert_array_equal(values[0], values[2])
 
 
-def test_an_empty_response_has_no_relevance(backbone):
-    discriminator = build(backbone)
+def test_apart_each_criterion_and_each_response_is_read_once(backbone, monkeypatch):
+    discriminator = build(backbone, reading="apart")
+    read = []
+    original = discriminator.network.read
+    monkeypatch.setattr(discriminator.network, "read", lambda rows: read.append(rows) or original(rows))
+    pairs = [(criterion, response) for response in ("cats", "here sit", "cats") for criterion in ("No commas.", "Use")]
+    values = discriminator.relevance(pairs)
+    criteria, responses = ([discriminator.tokenizer.decode(row) for row in rows] for rows in read)
+    assert sorted(criteria) == ["<begin>No commas.\n\n", "<begin>Use\n\n"]
+    assert sorted(responses) == ["cats<end>", "here sit<end>"]
+    assert [len(row) for row in values] == [4, 4, 8, 8, 4, 4]
+    assert np.abs(values[0] - values[1]).max() > 1e-4, "the criterion counts"
+    np.testing.assert_array_equal(values[0], values[4])
+
+
+def test_apart_the_head_is_attention_to_the_criterion_and_two_layers(backbone):
+    discriminator = build(backbone, reading="apart")
+    network = discriminator.network
+    with torch.no_grad():
+        network.mark.normal_()
+        (pair,) = discriminator.encode([("cats", RESPONSE)])
+        asked, given = (
+            network.body(input_ids=torch.tensor([ids])).last_hidden_state[0]
+            for ids in (pair.ids[: pair.first], pair.ids[pair.first :])
+        )
+        found = []
+        for head in range(4):
+            own = slice(32 * head, 32 * head + 32)
+            scores = network.query(given)[:, own] @ network.key(asked)[:, own].T / 32**0.5
+            found.append(scores.softmax(dim=1) @ network.value(asked)[:, own])
+        mark = torch.tensor(pair.shared[pair.first :])[:, None] * network.mark
+        inner = torch.nn.functional.gelu(network.own(given) + network.found(torch.cat(found, dim=1)) + mark)
+        expected = network.head(torch.nn.functional.gelu(network.inner(inner)))[: len(pair.spans), 0]
+    (row,) = logits(discriminator, ("cats", RESPONSE))
+    assert any(pair.shared)
+    torch.testing.assert_close(row, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_batches_are_by_length_and_no_larger_than_asked():
+    units = {(0, 1): 5, (2,): 9, (3,): 4, (4, 5, 6): 8}
+    assert by_length(units, 20) == [[2, 4, 5, 6], [0, 1, 3]]
+    assert by_length(units, 1) == [[2], [4, 5, 6], [0, 1], [3]]
+    assert by_length({}, 20) == []
+
+
+@READINGS
+def test_an_empty_response_has_no_relevance(backbone, reading):
+    discriminator = build(backbone, reading=reading)
     values = discriminator.relevance([("a", ""), ("a", "b"), ("b", "")])
     assert [value.shape for value in values] == [(0,), (1,), (0,)]
     assert [value.dtype for value in values] == [np.float32] * 3
@@ -187,8 +244,9 @@ def test_an_overlong_response_is_cut_and_counted_and_the_criterion_is_not(backbo
     assert short.cut_tokens == 6, "two pairs, though computed once"
 
 
-def test_a_criterion_longer_than_is_read_leaves_the_response_without_relevance(backbone):
-    discriminator = build(backbone, max_length=4)
+@READINGS
+def test_a_criterion_longer_than_is_read_leaves_the_response_without_relevance(backbone, reading):
+    discriminator = build(backbone, reading=reading, max_length=4)
     (values,) = discriminator.relevance([(CRITERION, "abc")])
     assert values.tolist() == [0, 0, 0]
     assert discriminator.cut_tokens == len(discriminator.tokenizer("abc")["input_ids"])
@@ -203,9 +261,10 @@ def test_the_random_state_is_left_alone(backbone, tmp_path):
     assert torch.equal(before, torch.get_rng_state())
 
 
+@READINGS
 @pytest.mark.parametrize("bidirectional", [True, False])
-def test_a_saved_discriminator_is_the_same_again(backbone, tmp_path, bidirectional):
-    discriminator = build(backbone, bidirectional=bidirectional, max_length=40)
+def test_a_saved_discriminator_is_the_same_again(backbone, tmp_path, bidirectional, reading):
+    discriminator = build(backbone, reading=reading, bidirectional=bidirectional, max_length=40)
     discriminator.threshold = 0.25
     with torch.no_grad():
         discriminator.network.mark.add_(1.0)

@@ -26,7 +26,7 @@ class Known:
             encoded.append(Encoded(ids, [0] * len(ids), 0, [(i, i + 1) for i in range(len(ids))], 0))
         return encoded
 
-    def token_relevance(self, encoded, batch_size):
+    def token_relevance(self, encoded):
         return [np.array([self.scores.get(chr(i), 0.1) for i in pair.ids], dtype=np.float32) for pair in encoded]
 
 

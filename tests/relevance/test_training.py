@@ -40,6 +40,9 @@ def backbone(tmp_path_factory):
     return folder
 
 
+READINGS = pytest.mark.parametrize("reading", ["pair", "apart"])
+
+
 def settings(**changes):
     values = {"layers": 1, "epochs": 6, "learning_rate": 0.02, "batch_size": 8, "max_length": 64, "threads": 1}
     return Settings(**(values | changes))
@@ -84,8 +87,9 @@ def labels():
     return pd.concat([commas(80, "train"), commas(10, "development", 1), commas(10, "unseen_topics", 2)])
 
 
-def test_it_learns_the_labelled_characters_and_nothing_else(backbone, labels, tmp_path):
-    metrics = train_discriminator(labels, backbone, settings(), tmp_path / "d")
+@READINGS
+def test_it_learns_the_labelled_characters_and_nothing_else(backbone, labels, tmp_path, reading):
+    metrics = train_discriminator(labels, backbone, settings(reading=reading), tmp_path / "d")
     assert metrics["losses"][-1] < metrics["losses"][0] / 4
     assert len(metrics["losses"]) == metrics["steps"] == 60
     discriminator = Discriminator.load(tmp_path / "d")
@@ -98,11 +102,32 @@ def test_it_learns_the_labelled_characters_and_nothing_else(backbone, labels, tm
     assert np.concatenate(right).mean() > 0.97
 
 
-def test_equal_labels_and_seed_give_equal_bytes(backbone, labels, tmp_path):
+@READINGS
+def test_it_learns_what_each_of_two_criteria_is_about(backbone, tmp_path, reading):
+    both = []
+    for criterion, char in (("No commas.", ","), ("No letter a.", "a")):
+        for rows in (commas(80, "train"), commas(10, "development", 1), commas(10, "unseen_topics", 2)):
+            spans = [merge([[i, i + 1] for i, c in enumerate(text) if c == char]) for text in rows["response"]]
+            both.append(rows.assign(criterion=criterion, spans=[json.dumps(found) for found in spans], char=char))
+    labels = pd.concat(both, ignore_index=True)
+    train_discriminator(labels, backbone, settings(reading=reading, epochs=12), tmp_path / "d")
+    unseen = labels[labels["split"] == "unseen_topics"]
+    values = Discriminator.load(tmp_path / "d").relevance(
+        list(zip(unseen["criterion"], unseen["response"], strict=True))
+    )
+    right = [
+        (v >= 0.5) == [c == char for c in text]
+        for v, text, char in zip(values, unseen["response"], unseen["char"], strict=True)
+    ]
+    assert np.concatenate(right).mean() > 0.95
+
+
+@READINGS
+def test_equal_labels_and_seed_give_equal_bytes(backbone, labels, tmp_path, reading):
     for name in ("one", "two"):
         torch.rand(7)  # whatever was drawn before does not matter
-        train_discriminator(labels, backbone, settings(epochs=1), tmp_path / name)
-    train_discriminator(labels, backbone, settings(epochs=1, seed=1), tmp_path / "other")
+        train_discriminator(labels, backbone, settings(reading=reading, epochs=1), tmp_path / name)
+    train_discriminator(labels, backbone, settings(reading=reading, epochs=1, seed=1), tmp_path / "other")
     one, two, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two", "other"))
     assert one == two
     assert one != other
@@ -172,12 +197,21 @@ def test_tokens_too_far_to_be_read_are_left_out_and_counted(backbone, labels, tm
 
 
 def test_batches_hold_each_pair_once_and_are_of_about_equal_length():
-    lengths = np.random.default_rng(0).integers(1, 1000, size=101).tolist()
+    draw = np.random.default_rng(0)
+    lengths = {(2 * place, 2 * place + 1)[: 1 + place % 2]: int(draw.integers(1, 1000)) for place in range(101)}
     batches = training._batches(lengths, 10, np.random.default_rng(1))
-    assert sorted(i for batch in batches for i in batch) == list(range(101))
-    padding = sum(max(lengths[i] for i in batch) * len(batch) for batch in batches) / sum(lengths)
+    assert sorted(i for batch in batches for i in batch) == sorted(i for unit in lengths for i in unit)
+    length_of = {i: length for unit, length in lengths.items() for i in unit}
+    padding = sum(max(length_of[i] for i in batch) * len(batch) for batch in batches) / sum(length_of.values())
     assert padding < 1.2
     assert batches != training._batches(lengths, 10, np.random.default_rng(2))
+
+
+def test_what_is_read_at_once_is_in_one_batch():
+    units = {(0, 3, 4): 5, (1,): 9, (2, 5): 7, (6, 7): 7}
+    batches = training._batches(units, 2, np.random.default_rng(0))
+    # by length: three of 5; the two sevens, each two; then the nine
+    assert sorted(map(sorted, batches)) == [[0, 3, 4], [1], [2, 5], [6, 7]]
 
 
 def test_the_learning_rate_rises_then_falls_in_lines():
