@@ -103,9 +103,7 @@ def main() -> None:
     parser.add_argument("--responses", type=int, default=16, help="in a batch whose relevance is timed")
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
-    parser.add_argument(
-        "--models", type=Path, help="keep what is trained here, and use what is there"
-    )
+    parser.add_argument("--models", type=Path, help="keep what is trained here, and use what is there")
     parser.add_argument("--figure", type=Path, default=Path("docs/images/discriminators"), help="without suffix")
     asked = parser.parse_args()
     config = load_config(asked.config)

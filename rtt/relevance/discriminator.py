@@ -28,12 +28,12 @@ from transformers.utils import logging as transformers_logging
 
 from rtt.errors import UserError
 from rtt.processes import device
-from rtt.relevance.networks import NETWORKS, Encoded, Network, Reading, by_length
+from rtt.relevance.networks import NETWORKS, Encoded, Network, Reading
 from rtt.relevance.offsets import Span
 
 SEPARATOR = "\n\n"
 SETTINGS, WEIGHTS = "discriminator.json", "model.safetensors"
-BATCH_TOKENS = 2048
+BATCH_TOKENS = 1024
 """Tokens read in one forward pass: enough to keep a processor busy."""
 _REBUILD = "delete the folder and run `rtt discriminator` again"
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
@@ -262,11 +262,11 @@ class Discriminator:
         """Relevance in [0, 1], float32, of each token in `spans` of each pair. Takes no random number."""
         self.network.eval()
         results = [np.zeros(0, dtype=np.float32) for _ in encoded]
-        batches = by_length(self.network.units(encoded), batch_tokens)
-        for places in tqdm(batches, desc="relevance", unit="batch", disable=None, leave=False):
-            logits = self.network([encoded[place] for place in places])
-            for place, row in zip(places, logits, strict=True):
-                results[place] = torch.sigmoid(row.float()).cpu().numpy()
+        with tqdm(total=len(encoded), desc="relevance", unit="pair", disable=None, leave=False) as bar:
+            for places, logits in self.network.score(encoded, batch_tokens):
+                for place, row in zip(places, logits, strict=True):
+                    results[place] = torch.sigmoid(row.float()).cpu().numpy()
+                bar.update(len(places))
         return results
 
     def relevance(self, pairs: Sequence[tuple[str, str]], batch_tokens: int = BATCH_TOKENS) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ lets a light head bring the two together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,6 +67,11 @@ class Network(nn.Module):
         """One logit per response token of each pair."""
         raise NotImplementedError
 
+    def score(self, encoded: Sequence[Encoded], tokens: int) -> Iterator[tuple[list[int], list[Tensor]]]:
+        """Batches of at most `tokens` with padding: the places of their pairs, and what `forward` gives for these."""
+        for places in by_length(self.units(encoded), tokens):
+            yield places, self([encoded[place] for place in places])
+
     def units(self, encoded: Sequence[Encoded]) -> dict[tuple[int, ...], int]:
         """What is read at once: the places of pairs that have response tokens, and how many tokens that takes."""
         raise NotImplementedError
@@ -117,17 +122,35 @@ class Apart(Network):
         self.inner, self.head = nn.Linear(INNER, INNER), nn.Linear(INNER, 1)
 
     def forward(self, batch: Sequence[Encoded]) -> list[Tensor]:
-        criteria = number(tuple(pair.ids[: pair.first]) for pair in batch)
-        responses = number(tuple(pair.ids[pair.first :]) for pair in batch)
-        which = torch.tensor([criteria[tuple(pair.ids[: pair.first])] for pair in batch], device=self.mark.device)
-        whose = torch.tensor([responses[tuple(pair.ids[pair.first :])] for pair in batch], device=self.mark.device)
-        asked, given = self.read([list(ids) for ids in criteria]), self.read([list(ids) for ids in responses])
-        seen = self.padded([[1] * len(ids) for ids in criteria], 0).bool()
+        return self._about(batch, self._asked(batch))
+
+    def score(self, encoded: Sequence[Encoded], tokens: int) -> Iterator[tuple[list[int], list[Tensor]]]:
+        if not encoded:
+            return
+        asked = self._asked(encoded)  # once, however many batches the responses need
+        for places in by_length(self.units(encoded), tokens):
+            yield places, self._about([encoded[place] for place in places], asked)
+
+    def _asked(self, batch: Sequence[Encoded]) -> _Criteria:
+        numbers = _numbered(tuple(pair.ids[: pair.first]) for pair in batch)
+        rows = [list(ids) for ids in numbers]
+        states = self.read(rows)
+        seen = self.padded([[1] * len(row) for row in rows], 0).bool()
+        return _Criteria(numbers, self._heads(self.key(states)), self._heads(self.value(states)), seen)
+
+    def _about(self, batch: Sequence[Encoded], asked: _Criteria) -> list[Tensor]:
+        numbers = _numbered(tuple(pair.ids[pair.first :]) for pair in batch)
+        which = torch.tensor([asked.numbers[tuple(pair.ids[: pair.first])] for pair in batch], device=self.mark.device)
+        whose = torch.tensor([numbers[tuple(pair.ids[pair.first :])] for pair in batch], device=self.mark.device)
+        states = self.read([list(ids) for ids in numbers])
+        found = scaled_dot_product_attention(
+            self._heads(self.query(states))[whose],
+            asked.keys[which],
+            asked.values[which],
+            attn_mask=asked.seen[which][:, None, None, :],
+        )
+        inner = self.own(states)[whose] + self.found(found.transpose(1, 2).flatten(2))
         shared = self.padded([pair.shared[pair.first :] for pair in batch], 0)
-        query, key, value = self._heads(self.query(given)), self._heads(self.key(asked)), self._heads(self.value(asked))
-        mask = seen[which][:, None, None, :]
-        found = scaled_dot_product_attention(query[whose], key[which], value[which], attn_mask=mask)
-        inner = self.own(given)[whose] + self.found(found.transpose(1, 2).flatten(2))
         inner = gelu(inner + shared[..., None].to(inner.dtype) * self.mark)
         logits = self.head(gelu(self.inner(inner)))[..., 0]
         return [row[: len(pair.spans)] for row, pair in zip(logits, batch, strict=True)]
@@ -145,10 +168,20 @@ class Apart(Network):
         return values.unflatten(2, (HEADS, HEAD_SIZE)).transpose(1, 2)
 
 
+@dataclass(frozen=True)
+class _Criteria:
+    """C criteria as response tokens attend to them."""
+
+    numbers: dict[tuple[int, ...], int]  # token ids to a criterion's row
+    keys: Tensor  # (C, heads, T, size)
+    values: Tensor  # (C, heads, T, size)
+    seen: Tensor  # (C, T) boolean
+
+
 NETWORKS: dict[Reading, type[Together] | type[Apart]] = {"pair": Together, "apart": Apart}
 
 
-def number(rows: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], int]:
+def _numbered(rows: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], int]:
     """Each different row and its number, in order of first appearance."""
     numbers: dict[tuple[int, ...], int] = {}
     for row in rows:

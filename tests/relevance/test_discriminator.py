@@ -168,8 +168,10 @@ def test_words_are_shared_whatever_their_case_but_not_stop_words():
 def test_equal_pairs_are_computed_once(backbone, monkeypatch, reading):
     discriminator = build(backbone, reading=reading)
     rows = []
-    forward = discriminator.network.forward
-    monkeypatch.setattr(discriminator.network, "forward", lambda batch: rows.append(len(batch)) or forward(batch))
+    score = discriminator.network.score
+    monkeypatch.setattr(
+        discriminator.network, "score", lambda pairs, *rest: rows.append(len(pairs)) or score(pairs, *rest)
+    )
     values = discriminator.relevance([("a", "b"), ("c", "d"), ("a", "b")])
     assert rows == [2]
     np.testing.assert_array_equal(values[0], values[2])
