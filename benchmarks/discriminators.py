@@ -2,7 +2,8 @@
 
 Trains each on the labels of `make run`, measures AUPRC on topics and kinds it has not seen, and the milliseconds that
 relevance of a response to all its rubrics takes, in a batch as a training step has it: all responses to some prompts,
-with all their rubrics.
+with all their rubrics. One more reads nothing: its head learns from what the policy itself makes of the response on the
+way to the loss, and so costs the head and the criteria alone.
 
     .venv/bin/python benchmarks/discriminators.py
 """
@@ -12,6 +13,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +24,11 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from measure import in_turn, keep, options, spread
+from transformers import PreTrainedModel
 
 from rtt.config import load_config
 from rtt.relevance.discriminator import Discriminator
+from rtt.relevance.networks import NETWORKS, Apart, Encoded
 from rtt.relevance.quality import evaluate_discriminator
 from rtt.relevance.training import train_discriminator
 from rtt.report.drawing import save, style
@@ -46,7 +51,42 @@ VARIANTS: dict[str, dict[str, Any]] = {
         ("apart", 6, False),
     )
 }
+POLICY = "the policy's states, 15 layers"
+VARIANTS[POLICY] = {"reading": "apart", "layers": 15, "bidirectional": False}
 SETS = ("unseen_topics", "unseen_kinds")
+
+
+class OfPolicy(Apart):
+    """Leaves the body as it is, as the policy's own states are; a response is read once and known from then on."""
+
+    def __init__(self, body: PreTrainedModel, hidden_size: int, pad: int) -> None:
+        super().__init__(body, hidden_size, pad)
+        self.known: dict[str, torch.Tensor] | None = None  # by what was read; None while the network learns
+
+    def read(self, rows: Sequence[list[int]], marked: torch.Tensor | None = None) -> torch.Tensor:
+        with torch.no_grad():
+            if self.known is None:
+                return super().read(rows, marked)
+            if str(rows) not in self.known:
+                self.known[str(rows)] = super().read(rows, marked)
+            return self.known[str(rows)]
+
+    def _asked(self, batch: Sequence[Encoded]) -> Any:
+        known, self.known = self.known, None  # criteria are read anew
+        try:
+            return super()._asked(batch)
+        finally:
+            self.known = known
+
+
+@contextmanager
+def network_of(variant: str) -> Iterator[None]:
+    before = NETWORKS["apart"]
+    NETWORKS["apart"] = OfPolicy if variant == POLICY else before
+    try:
+        yield
+    finally:
+        NETWORKS["apart"] = before
 
 
 def quality(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -68,8 +108,8 @@ def draw(found: dict[str, dict[str, Any]], stem: Path) -> None:
     with style():
         figure = Figure(figsize=(7.5, 3.2), layout="constrained")
         for axes, name in zip(figure.subplots(1, 2), SETS, strict=True):
-            for reading, colour in (("pair", "C0"), ("apart", "C1")):
-                own = {variant: row for variant, row in found.items() if row["settings"]["reading"] == reading}
+            for group, colour in (("pair", "C0"), ("apart", "C1"), (POLICY, "C2")):
+                own = {variant: row for variant, row in found.items() if variant.startswith(group)}
                 for variant, row in own.items():
                     value, low, high = (row[name][key] for key in ("auprc", "auprc_low", "auprc_high"))
                     seeing = row["settings"]["bidirectional"]
@@ -80,7 +120,7 @@ def draw(found: dict[str, dict[str, Any]], stem: Path) -> None:
                         marker="o" if seeing else "s",
                         markerfacecolor=colour if seeing else "white",
                         color=colour,
-                        label=reading if variant == next(iter(own)) else None,
+                        label=group.split(",")[0] if variant == next(iter(own)) else None,
                     )
                     axes.annotate(
                         str(row["settings"]["layers"]),
@@ -118,18 +158,21 @@ def main() -> None:
             )
             folder = (asked.models or Path(scratch)) / variant.replace(", ", "_").replace(" ", "_")
             kept = folder / "benchmark.json"
-            if kept.exists():
-                found[variant] = json.loads(kept.read_text())
-            else:
-                metrics = train_discriminator(labels, backbone, settings, folder)
-                found[variant] = {
-                    "settings": VARIANTS[variant],
-                    **quality(evaluate_discriminator(Discriminator.load(folder), labels)),
-                    "seconds to train": metrics["train_seconds"],
-                }
-                kept.write_text(json.dumps(found[variant]))
-            trained[variant] = Discriminator.load(folder)
+            with network_of(variant):
+                if kept.exists():
+                    found[variant] = json.loads(kept.read_text())
+                else:
+                    metrics = train_discriminator(labels, backbone, settings, folder)
+                    found[variant] = {
+                        "settings": VARIANTS[variant],
+                        **quality(evaluate_discriminator(Discriminator.load(folder), labels)),
+                        "seconds to train": metrics["train_seconds"],
+                    }
+                    kept.write_text(json.dumps(found[variant]))
+                trained[variant] = Discriminator.load(folder)
             print(f"{number + 1} of {len(asked.variants)}: {variant} {found[variant]}", flush=True)
+    if POLICY in trained:
+        trained[POLICY].network.known = {}
     torch.set_num_threads(config.policy.threads)
     pairs = step_pairs(labels, asked.responses)
     jobs = {variant: lambda one=one: one.relevance(pairs) for variant, one in trained.items()}

@@ -371,6 +371,28 @@ def _add_report_steps(step: _Step) -> None:
     _path_argument(sub, "config", "configuration that names a language model as judge", required=False)
     sub.add_argument("--port", type=int, default=8765, help="port on loopback (default: 8765; 0 takes a free one)")
 
+    sub = step(
+        "cost",
+        steps.cost,
+        "Work out what an arm costs, before it is run.",
+        "--config config/paper/qwen3_4b.yaml --model config/paper/qwen3_4b.json --response 1000 --rubrics 5",
+    )
+    _path_argument(sub, "model", "a model's config.json, or its folder (default: the study's policy)", required=False)
+    for name, default, text in (
+        ("rubrics", 3, "rubrics a prompt"),
+        ("prompt", 150, "tokens of a prompt"),
+        ("response", None, "tokens of a response (default: policy.generation.max_tokens)"),
+        ("criterion", 25, "tokens of a rubric"),
+        ("rate", 400, "10^12 operations a second one device reaches (default: 400, of an H100's 989 in bfloat16)"),
+        ("bandwidth", 2.5, "10^12 bytes a second its memory reaches (default: 2.5, of an H100's 3.35)"),
+        ("price-in", None, "dollars per million tokens a judge reads"),
+        ("price-out", None, "dollars per million tokens it writes"),
+    ):
+        said = text if default is None or "default" in text else f"{text} (default: {default})"
+        sub.add_argument(f"--{name}", type=float, default=default, metavar="NUMBER", help=said)
+    sub.add_argument("--devices", type=_positive, help="devices (default: the processes of policy.accelerate)")
+    sub.add_argument("--bytes", type=int, choices=(2, 4), default=2, help="of a weight (default: 2, bfloat16)")
+
     sub = step("watch", steps.watch, "Watch a study in the terminal.", "--config config/config.yaml")
     sub.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="how often to look (default: 2)")
     sub.add_argument("--once", action="store_true", help="show how far it is and stop")

@@ -785,6 +785,32 @@ def demo(arguments: argparse.Namespace) -> None:
         server.serve_forever()
 
 
+def cost(arguments: argparse.Namespace) -> None:
+    from rtt.cost import Machine, Shape, estimate, table, work_of
+    from rtt.launch import read_settings
+
+    config = _config(arguments)
+    place = arguments.model or Path(config.results) / "models" / "policy"
+    launcher = {} if config.policy.accelerate is None else read_settings(Path(config.policy.accelerate))
+    stage = launcher.get("deepspeed_config", {}).get("zero_stage")
+    machine = Machine(
+        rate=arguments.rate * 1e12,
+        bandwidth=arguments.bandwidth * 1e12,
+        devices=arguments.devices or launcher.get("num_processes", 1),
+        number=arguments.bytes,
+        sharded="all" if stage == 3 or launcher.get("distributed_type") == "FSDP" else "optimizer" if stage else "none",
+    )
+    work = work_of(
+        config,
+        rubrics=arguments.rubrics,
+        prompt=arguments.prompt,
+        response=arguments.response or config.policy.generation.max_tokens,
+        criterion=arguments.criterion,
+    )
+    shape = Shape.read(place / "config.json" if place.is_dir() else place)
+    _say(table(estimate(config, work, shape, machine), arguments.price_in, arguments.price_out))
+
+
 def watch(arguments: argparse.Namespace) -> None:
     from rtt.report.watch import watch
 
