@@ -157,7 +157,7 @@ def test_the_threshold_has_the_best_f1_on_the_development_split(backbone, labels
     discriminator = Discriminator.load(tmp_path / "d")
     assert discriminator.threshold == metrics["threshold"]
     encoded, targets = token_targets(discriminator, labels[labels["split"] == "development"])
-    scores, targets = np.concatenate(discriminator.token_relevance(encoded, 8)), np.concatenate(targets)
+    scores, targets = np.concatenate(discriminator.token_relevance(encoded)), np.concatenate(targets)
     best = max(f1_score(targets, scores >= threshold) for threshold in np.unique(scores))
     assert f1_score(targets, scores >= np.float32(metrics["threshold"])) == pytest.approx(best)
     assert metrics["development_f1"] == pytest.approx(best)
