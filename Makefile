@@ -7,7 +7,7 @@ RESULTS ?= results
 PORT ?= 5000
 export PYTHONHASHSEED := 0
 
-.PHONY: run test test-cluster smoke study check repro ui clean install
+.PHONY: run test test-cluster smoke study bench-small check repro ui clean install
 
 run: install
 	$(BIN)/rtt run --config $(CONFIG) --cores $(CORES)
@@ -33,6 +33,23 @@ smoke: install
 
 study: install
 	$(BIN)/rtt run --config config/study/ci.yaml --cores $(CORES)
+
+# Every benchmark once and small, on the products of `make smoke`: it shows that they run; their figures say nothing.
+SMALL := results/benchmarks
+ON_SMOKE := --config config/smoke.yaml --results results/smoke
+bench-small: smoke
+	$(BIN)/python benchmarks/advantages.py --shape 16 3 64 --turns 1 --output $(SMALL)/advantages.json --figure $(SMALL)/advantages
+	$(BIN)/python benchmarks/steps.py --config config/smoke.yaml --turns 1 --steps 2 --output $(SMALL)/steps.json
+	$(BIN)/python benchmarks/discriminators.py $(ON_SMOKE) --epochs 1 --turns 1 --variants "pair, 2 layers" "apart, 2 layers" \
+	  --output $(SMALL)/discriminators.json --figure $(SMALL)/discriminators
+	$(BIN)/python benchmarks/relevance.py $(ON_SMOKE) --prompts 1 --group 2 --rubrics 2 --turns 1 --output $(SMALL)/relevance.json
+	$(BIN)/python benchmarks/cost.py --sizes small --response 4 --turns 1 --output $(SMALL)/cost.json --figure $(SMALL)/cost
+	$(BIN)/python benchmarks/startup.py --config config/smoke.yaml --policy results/smoke/models/policy --turns 1 \
+	  --output $(SMALL)/startup.json
+	$(BIN)/python benchmarks/generation.py --policy results/smoke/models/policy --prompts results/smoke/data/prompts.parquet \
+	  --count 4 --tokens 4 --turns 1 --output $(SMALL)/generation.json
+	$(BIN)/python benchmarks/judging.py --questions 20 --turns 1 --output $(SMALL)/judging.json
+	$(BIN)/python benchmarks/sandbox.py --checks 20 --turns 1 --output $(SMALL)/sandbox.json
 
 check: install
 	$(BIN)/ruff check .
