@@ -109,7 +109,11 @@ def draw(found: dict[str, dict[str, Any]], stem: Path) -> None:
         figure = Figure(figsize=(7.5, 3.2), layout="constrained")
         for axes, name in zip(figure.subplots(1, 2), SETS, strict=True):
             for group, colour in (("pair", "C0"), ("apart", "C1"), (POLICY, "C2")):
-                own = {variant: row for variant, row in found.items() if variant.startswith(group)}
+                own = {
+                    variant: row
+                    for variant, row in found.items()
+                    if variant.startswith(group) and row[name]["auprc"] is not None
+                }
                 for variant, row in own.items():
                     value, low, high = (row[name][key] for key in ("auprc", "auprc_low", "auprc_high"))
                     seeing = row["settings"]["bidirectional"]
