@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import DynamicCache, GenerationConfig
 
 from rtt.policy.pretrained import load_policy
-from rtt.policy.sampling import make_room, merged
+from rtt.policy.sampling import make_room, merged, packed
 from rtt.policy.sharing import generate
 
 
@@ -129,3 +129,51 @@ def test_a_merged_adapter_samples_what_it_samples_by_itself(tiny_policy):
     torch.manual_seed(0)
     assert torch.equal(generate(model, **asked, generation_config=sampling), expected)
     assert len({tuple(row) for row in expected.tolist()}) == 8
+
+
+@torch.no_grad()
+def test_packed_weights_say_the_same_and_leave_no_trace(model):
+    ids = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
+    before, expected = weights(model), model(input_ids=ids).logits
+    layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
+    with packed(model, 2):
+        assert all("forward" in vars(layer) for layer in layers)
+        found = model(input_ids=ids).logits
+        layers[0].weight.add_(1e6)  # what is multiplied with is the copy
+        assert torch.equal(model(input_ids=ids).logits, found)
+        layers[0].weight.copy_(before[next(name for name in before if "q_proj" in name)])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    assert same(weights(model), before)
+    assert torch.equal(model(input_ids=ids).logits, expected)
+
+
+@torch.no_grad()
+def test_packed_layers_add_their_bias():
+    layer = torch.nn.Linear(3, 2)
+    layer.weight.copy_(torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, 0.0]]))
+    layer.bias.copy_(torch.tensor([10.0, 20.0]))
+    with packed(layer, 1):
+        assert layer(torch.tensor([[[1.0, 1.0, 2.0]]])).tolist() == [[[19.0, 21.0]]]
+
+
+@torch.no_grad()
+def test_layers_are_as_before_after_a_failure(model):
+    with pytest.raises(RuntimeError, match="stopped"), packed(model, 2):
+        raise RuntimeError("stopped")
+    assert not any("forward" in vars(layer) for layer in model.modules())
+
+
+def test_what_is_not_packed(model, monkeypatch):
+    def untouched():
+        with packed(model, 2):
+            return not any("forward" in vars(layer) for layer in model.modules())
+
+    assert untouched()  # gradients are wanted
+    with torch.no_grad():
+        assert not untouched()
+        monkeypatch.setattr("rtt.policy.sampling.PACKED_BYTES", 8)
+        assert untouched()
+        monkeypatch.undo()
+        assert not untouched()
+        model.to(torch.bfloat16)
+        assert untouched()
