@@ -128,8 +128,6 @@ class Labels(_Section):
     samples: Count = 2
     """Responses sampled per prompt."""
     seed: int = Field(default=0, ge=0)
-    threads: Count = 2
-    """Threads that sample: part of what makes the same seed give the same responses."""
     generation: Generation = Generation()
     annotator: Annotator = Annotator()
 

@@ -190,7 +190,7 @@ def responses(arguments: argparse.Namespace) -> None:
     else:
         chosen, generation = choose_prompts(prompts, config.labels), config.labels.generation
         samples, seed = config.labels.samples, config.labels.seed
-    torch.set_num_threads(config.labels.threads)
+    torch.set_num_threads(config.discriminator.threads)
     model, tokenizer = open_policy(arguments.policy, arguments.checkpoint)
     repeated = [turns for turns in conversations_of(chosen).values() for _ in range(samples)]
     answers = generate(model, tokenizer, repeated, generation, seed=seed)

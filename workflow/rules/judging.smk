@@ -1,7 +1,7 @@
 """Responses of the start policy, and the verdicts on them: to label, and for the arms that learn offline.
 
-These steps claim the same number of cores: what follows waits for all of them, and a long round started on a core that
-one leaves free would keep the next waiting.
+The steps up to the discriminator claim the same number of cores: what follows them waits for all of them, and a long
+round started on a core they leave free would keep the discriminator waiting.
 """
 
 
@@ -14,7 +14,7 @@ rule sample_responses:
     log:
         f"{RESULTS}/logs/sample_responses.log",
     priority: 50
-    threads: SETTINGS.labels.threads
+    threads: SETTINGS.discriminator.threads
     resources:
         mem_mb=3000,
     params:
@@ -41,7 +41,7 @@ rule judge_responses:
     log:
         f"{RESULTS}/logs/judge_responses.log",
     priority: 50
-    threads: SETTINGS.labels.threads
+    threads: SETTINGS.discriminator.threads
     resources:
         mem_mb=2000,
     params:
@@ -68,7 +68,7 @@ rule sample_candidates:
     log:
         f"{RESULTS}/logs/sample_candidates.log",
     priority: 40
-    threads: SETTINGS.labels.threads
+    threads: SETTINGS.discriminator.threads
     resources:
         mem_mb=3000,
     params:
