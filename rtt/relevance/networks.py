@@ -143,13 +143,14 @@ class Apart(Network):
         which = torch.tensor([asked.numbers[tuple(pair.ids[: pair.first])] for pair in batch], device=self.mark.device)
         whose = torch.tensor([numbers[tuple(pair.ids[pair.first :])] for pair in batch], device=self.mark.device)
         states = self.read([list(ids) for ids in numbers])
+        # not `states[whose]`, whose gradient adds up in an order that differs from run to run with two threads
         found = scaled_dot_product_attention(
-            self._heads(self.query(states))[whose],
-            asked.keys[which],
-            asked.values[which],
-            attn_mask=asked.seen[which][:, None, None, :],
+            self._heads(self.query(states)).index_select(0, whose),
+            asked.keys.index_select(0, which),
+            asked.values.index_select(0, which),
+            attn_mask=asked.seen.index_select(0, which)[:, None, None, :],
         )
-        inner = self.own(states)[whose] + self.found(found.transpose(1, 2).flatten(2))
+        inner = self.own(states).index_select(0, whose) + self.found(found.transpose(1, 2).flatten(2))
         shared = self.padded([pair.shared[pair.first :] for pair in batch], 0)
         inner = gelu(inner + shared[..., None].to(inner.dtype) * self.mark)
         logits = self.head(gelu(self.inner(inner)))[..., 0]

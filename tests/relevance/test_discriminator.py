@@ -365,3 +365,22 @@ def test_a_backbone_without_weights_is_the_users_error(backbone, tmp_path):
         (tmp_path / name).write_bytes((backbone / name).read_bytes())
     with pytest.raises(UserError, match="cannot be read"):
         build(tmp_path)
+
+
+@READINGS
+def test_two_threads_give_the_same_gradient_each_time(backbone, reading):
+    """Many pairs share one criterion, long enough that both threads add to its gradient."""
+    discriminator = build(backbone, reading=reading)
+    batch = discriminator.encode([(CRITERION * 4, f"{RESPONSE} {i}") for i in range(64)])
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        gradients = []
+        for _ in range(25):
+            discriminator.network.zero_grad()
+            torch.cat(discriminator.network(batch)).square().mean().backward()
+            gradients.append([weight.grad.clone() for weight in discriminator.network.parameters()])
+    finally:
+        torch.set_num_threads(before)
+    first, *others = gradients
+    assert all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True))
