@@ -7,7 +7,7 @@ RESULTS ?= results
 PORT ?= 5000
 export PYTHONHASHSEED := 0
 
-.PHONY: run test test-cluster smoke study bench-small check repro ui clean install
+.PHONY: run test extras test-cluster smoke study bench-small check check-text check-types check-graphs repro ui clean install
 
 run: install
 	$(BIN)/rtt run --config $(CONFIG) --cores $(CORES)
@@ -24,8 +24,13 @@ test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --cov=rtt --cov-report=term
 	$(MAKE) smoke
 
-test-cluster: install
+extras: .venv/extras
+
+.venv/extras: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dvc,slurm,domain]'
+	touch $@
+
+test-cluster: extras
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m cluster --numprocesses 4 --dist loadfile
 
 smoke: install
@@ -52,12 +57,19 @@ bench-small: smoke
 	$(BIN)/python benchmarks/sandbox.py --checks 20 --turns 1 --output $(SMALL)/sandbox.json
 
 check: install
+	$(MAKE) --jobs 2 --output-sync check-text check-types check-graphs
+
+check-text:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python workflow/lint.py
 	$(BIN)/snakefmt --check Snakefile workflow
+
+check-types:
+	$(BIN)/mypy
+
+check-graphs:
+	$(BIN)/python workflow/lint.py
 	for config in $$(find config -name '*.yaml' ! -name 'reference*' ! -path 'config/accelerate/*' ! -path 'config/protocols/*'); do \
 	  $(BIN)/snakemake --dry-run --quiet all --cores 1 --nolock --configfile $$config || exit 1; done
 
