@@ -73,11 +73,13 @@ class _Pace(TrainerCallback):
             self.run.log_metrics({f"train/{name}": value for name, value in figures.items()}, state.global_step)
 
     def _costs(self, figures: dict[str, float]) -> dict[str, float]:
-        """Seconds of this step, and what the judge did since the last one."""
+        """Seconds of this step, what the judge did since the last one, and on a graphics card the bytes it had to hold
+        at once up to now."""
         now = {name: value for name, value in self.judge.figures().items() if name in COUNTED}
         spent = {f"judge/{name}": value - self.judged.get(name, 0) for name, value in now.items()}
         self.judged = now
-        return {**{name: figures[clocked] for clocked, name in CLOCKED.items() if clocked in figures}, **spent}
+        held = {"peak_memory_bytes": torch.cuda.max_memory_allocated()} if torch.cuda.is_available() else {}
+        return {**{name: figures[clocked] for clocked, name in CLOCKED.items() if clocked in figures}, **spent, **held}
 
 
 def _strip_clock(folder: Path) -> None:

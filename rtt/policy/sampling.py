@@ -1,4 +1,5 @@
-"""Sampling on a processor: a cache with room to grow, an adapter that costs nothing, weights laid out for few rows."""
+"""Sampling at less cost: a cache with room to grow; on a processor, an adapter that costs nothing and weights laid out
+for few rows; on a graphics card, weights rounded once and not for each token."""
 
 from __future__ import annotations
 
@@ -106,7 +107,8 @@ def packed(model: Any, rows: int) -> Iterator[None]:
     """With the weights of linear layers as oneDNN wants them, to multiply as few rows with as a token a response gives.
 
     A plain product lays the weights out anew for every token. Costs a second copy of them meanwhile, and so only on a
-    processor, in single precision, without gradients, and up to `PACKED_BYTES`. Products differ by rounding.
+    processor, in single precision, without gradients, without autocast and up to `PACKED_BYTES`. Products differ by
+    rounding.
 
     Args:
         rows: as many as are expected at once; any number can be multiplied.
@@ -128,7 +130,8 @@ def _product(given: torch.Tensor, *, weight: torch.Tensor, bias: torch.Tensor | 
 
 def _packable(model: Any) -> list[torch.nn.Linear]:
     """The linear layers that can be packed; none where it cannot be done or takes too much memory."""
-    if not hasattr(torch.ops.mkldnn, "_reorder_linear_weight") or torch.is_grad_enabled():
+    usable = hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    if not usable or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
         return []
     layers = [
         layer
@@ -139,3 +142,30 @@ def _packable(model: Any) -> list[torch.nn.Linear]:
         and "forward" not in layer.__dict__
     ]
     return layers if sum(layer.weight.nbytes for layer in layers) <= PACKED_BYTES else []
+
+
+@contextmanager
+def rounded(model: Any) -> Iterator[None]:
+    """With the weights of linear layers rounded as autocast rounds them, which without gradients does so in every pass.
+
+    Does nothing where there is no autocast. Costs a copy of the weights in half the bits meanwhile. Embeddings stay,
+    and an output layer that shares theirs: what runs between layers is in single precision, as it is in training.
+    """
+    kind = model.device.type
+    embeddings = model.get_input_embeddings().weight
+    layers = [
+        layer
+        for layer in model.modules()
+        if type(layer) is torch.nn.Linear
+        and layer.weight.dtype == torch.float32
+        and layer.weight is not embeddings
+        and torch.is_autocast_enabled(kind)
+    ]
+    before = [layer.weight.data for layer in layers]
+    try:
+        for layer, weight in zip(layers, before, strict=True):
+            layer.weight.data = weight.to(torch.get_autocast_dtype(kind))
+        yield
+    finally:
+        for layer, weight in zip(layers, before, strict=True):
+            layer.weight.data = weight

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache, GenerationConfig
 
-from rtt.policy.sampling import make_room, merged, packed
+from rtt.policy.sampling import make_room, merged, packed, rounded
 
 LONGEST_ROW = 4096
 """Tokens in a packed row at most, unless it holds one response: attention is dense, so its cost grows with the
@@ -53,8 +53,8 @@ def equal_prompts(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
 def generate(
     model: Any, *, input_ids: torch.Tensor, attention_mask: torch.Tensor, generation_config: GenerationConfig
 ) -> torch.Tensor:
-    """`model.generate`, with equal prompts read once, an adapter merged and weights packed meanwhile, and no copying of
-    the cache.
+    """`model.generate`, with equal prompts read once, weights as sampling wants them meanwhile, and no copying of the
+    cache.
 
     Args:
         input_ids: (B, P), padded on the left.
@@ -63,7 +63,7 @@ def generate(
     Returns:
         (B, P + T): prompts and what was sampled.
     """
-    with merged(model), packed(model, len(input_ids)):
+    with merged(model), packed(model, len(input_ids)), rounded(model):
         known = {"cache": _read(model, input_ids, attention_mask)} if can_share(model) and len(input_ids[0]) > 1 else {}
         if known:
             make_room(known["cache"], 1 + (generation_config.max_new_tokens or 0))

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import MethodType
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -120,7 +120,7 @@ class RTTGRPOTrainer(GRPOTrainer):
         self.sharing = policy.share_prompts and whole and can_share(self.model)
         if self.sharing:
             model: Any = self.accelerator.unwrap_model(self.model)
-            model.generate = MethodType(generate, model)  # the parent calls it with nothing but these arguments
+            model.generate = partial(self._sampled, model)  # the parent calls it with nothing but these arguments
         if start is not None:
             add_fused_lm_head(start.to(self.accelerator.device).eval(), temperature=self.temperature)
         self.unrelated = unrelated_text(self.processing_class)
@@ -136,6 +136,11 @@ class RTTGRPOTrainer(GRPOTrainer):
         if processes > 1 or config.use_vllm:
             together = config.vllm_tensor_parallel_size if config.use_vllm and config.vllm_mode == "colocate" else 1
             set_seed(config.seed * processes + self.accelerator.process_index // together)
+
+    def _sampled(self, model: Any, **given: Any) -> torch.Tensor:
+        """As :func:`generate`, in the precision of the loss; by itself, an adapter's base would be in another."""
+        with self.accelerator.autocast():
+            return generate(model, **given)
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """As the parent's, which shuffles a batch before it splits it; here a part holds whole groups where it can."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from rtt.errors import UserError
@@ -103,6 +104,30 @@ def test_weight_zero_is_plain_grpo_bit_for_bit(bench):
     plain, zero, token = (bench.run(arm, config, arm=arm) for arm in ("rl_csr", "rtt_zero", "rtt_csr"))
     assert weights(plain) == weights(zero)
     assert weights(plain) != weights(token)
+
+
+def test_in_16_bits_as_on_a_card(bench, monkeypatch):
+    """Autocast, TRL's fused head, and an adapter that stays apart."""
+    from rtt.policy import sampling, settings, trainer
+
+    plain = bench.run("plain", bench.config())
+    sampled_in = []
+    generate, settled = trainer.generate, settings.GRPOConfig
+    monkeypatch.setattr(settings, "GRPOConfig", lambda **given: settled(**{**given, "bf16": True}))
+    monkeypatch.setattr(trainer, "can_project", lambda model, labels: False)
+    monkeypatch.setattr(sampling, "_adapted", lambda model: [])
+
+    def seen(model, **given):
+        sampled_in.append(torch.is_autocast_enabled("cpu"))
+        return generate(model, **given)
+
+    monkeypatch.setattr(trainer, "generate", seen)
+    first, second = (bench.run(name, bench.config()) for name in ("first", "second"))
+    assert sampled_in == [True] * 4
+    assert weights(first) == weights(second)
+    assert weights(first) != weights(plain)
+    figures = [json.loads(line) for line in (first / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["grad_norm"] > 0 and line["rubrics/token_advantage"] > 0 for line in figures)
 
 
 def test_killed_in_the_middle_ends_with_the_same_weights(bench):

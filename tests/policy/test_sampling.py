@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import DynamicCache, GenerationConfig
 
 from rtt.policy.pretrained import load_policy
-from rtt.policy.sampling import make_room, merged, packed
+from rtt.policy.sampling import make_room, merged, packed, rounded
 from rtt.policy.sharing import generate
 
 
@@ -177,3 +177,44 @@ def test_what_is_not_packed(model, monkeypatch):
         assert not untouched()
         model.to(torch.bfloat16)
         assert untouched()
+
+
+def linear_kinds(model):
+    return {layer.weight.dtype for layer in model.modules() if type(layer) is torch.nn.Linear}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("adapter", [False, True], ids=["plain", "adapter"])
+def test_rounded_weights_say_what_autocast_says_and_leave_no_trace(tiny_policy, adapter):
+    model = adapted(tiny_policy) if adapter else load_policy(tiny_policy).eval()
+    ids = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
+    before, places = weights(model), {weight.data_ptr() for weight in model.parameters()}
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = model(input_ids=ids).logits
+        with rounded(model):
+            assert torch.bfloat16 in linear_kinds(model)
+            assert model.get_input_embeddings().weight.dtype == torch.float32
+            assert torch.equal(model(input_ids=ids).logits, expected)
+    assert not torch.equal(model(input_ids=ids).logits, expected.float())
+    assert same(weights(model), before)
+    assert {weight.data_ptr() for weight in model.parameters()} == places
+
+
+@torch.no_grad()
+def test_without_autocast_nothing_is_rounded(model):
+    with rounded(model):
+        assert linear_kinds(model) == {torch.float32}
+
+
+@torch.no_grad()
+def test_rounded_weights_are_back_after_a_failure(model):
+    before = weights(model)
+    with pytest.raises(RuntimeError, match="stopped"), torch.autocast("cpu", torch.bfloat16), rounded(model):
+        raise RuntimeError("stopped")
+    assert same(weights(model), before)
+
+
+@torch.no_grad()
+def test_nothing_is_packed_under_autocast(model):
+    with torch.autocast("cpu", torch.bfloat16), packed(model, 2):
+        assert not any("forward" in vars(layer) for layer in model.modules())
