@@ -97,7 +97,7 @@ def measured(model: LlamaForCausalLM, body: LlamaModel, work: Work, turns: int) 
                 model(**given.inputs, fused_lm_head=True).log_probs.sum().backward()
         model.zero_grad()
 
-    network = Apart(body, body.config.hidden_size, 0).eval()
+    network = Apart(body, body.config.hidden_size, 0).to(device).eval()
     criteria = torch.randint(3, VOCABULARY, (int(work.rubrics), work.criterion), generator=draw).tolist()
     each = work.criterion + work.response
     pairs = [
