@@ -61,6 +61,7 @@ class Programs:
         verdicts: list[Verdict | None] = [None] * len(cases)
         problems: list[BaseException] = []
         stop = threading.Event()
+        workers: list[_Worker] = []
         bar = tqdm(total=len(cases), desc="programs", disable=None)
 
         def work(worker_number: int) -> None:
@@ -69,6 +70,7 @@ class Programs:
                     tempfile.TemporaryDirectory(prefix="rtt-sandbox-") as empty,
                     _Worker(worker_number, empty) as worker,
                 ):
+                    workers.append(worker)
                     while not stop.is_set():
                         try:
                             number, request = waiting.get_nowait()
@@ -90,6 +92,11 @@ class Programs:
             for thread in threads:
                 while thread.is_alive():
                     thread.join(0.2)  # in small steps, so that Ctrl-C is heard
+        except BaseException:
+            stop.set()
+            for worker in workers:
+                worker.end()  # its thread waits for it
+            raise
         finally:
             stop.set()
             for thread in threads:
@@ -136,6 +143,12 @@ class _Worker:
 
     def __exit__(self, *_: object) -> None:
         self._kill()
+
+    def end(self) -> None:
+        """Ends the process from another thread than the one that waits for its reply."""
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
     def run(self, request: dict[str, Any]) -> dict[str, Any]:
         """The worker's reply to a request."""

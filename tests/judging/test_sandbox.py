@@ -337,13 +337,13 @@ def test_an_interrupt_leaves_no_process():
         "source = 'def check_following(i, r):\\n    while True: pass'\n"
         "rubric = Rubric(rubric_id='p/0', kind='program', text='t', kwargs={'source': source})\n"
         "print('ready', flush=True)\n"
-        "Programs(Sandbox(time_seconds=1.0)).judge([Case(rubric, 'r', 'p')] * 100)\n"
+        "Programs(Sandbox(time_seconds=600.0)).judge([Case(rubric, 'r', 'p')] * 100)\n"
     )
     running = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert running.stdout is not None
     running.stdout.readline()
     time.sleep(1.0)
     running.send_signal(signal.SIGINT)
-    assert running.wait(timeout=20) != 0
+    assert running.wait(timeout=60) != 0  # not when the program's time is over
     time.sleep(0.5)
     assert processes_left() == []
