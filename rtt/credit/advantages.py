@@ -8,6 +8,7 @@ True) means the entry counts; what lies outside a mask, NaN and infinity include
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -116,25 +117,8 @@ def token_advantages(
     if partition == "intra_sample_released":
         relevance = _handed_out_by_reshape(relevance, verdicts, valid, tokens, group_size)
         verdicts = torch.ones_like(verdicts)
-    term = relevance.new_zeros(n_rows, n_tokens)
-    parts = _parts(relevance, valid, tokens)
-    if partition == "softmax_share":
-        anything = torch.ones_like(valid[:, :1])
-        scores = _standardise_(verdicts.clone()[:, :, None], valid, anything, group_size, eps, min_std, correction=1)
-        by_rubric = scores[:, :, 0] * share * valid.sum(dim=1, keepdim=True)
-        for j, part in enumerate(parts):
-            term[j, part.tokens] = _share_by_relevance(by_rubric[j, part.rubrics], part.relevance)
-    elif partition == "pooled":
-        for j, part in enumerate(parts):
-            term[j, part.tokens] = (share * verdicts)[j, part.rubrics] @ part.relevance
-        rows = valid.any(dim=1, keepdim=True)
-        term = _standardise_(term[:, None, :], rows, tokens, group_size, eps, min_std)[:, 0]
-    else:
-        # a response on its own is a group of one
-        size = group_size if partition == "per_rubric" else 1
-        for j, scores in enumerate(_means_of_scores(parts, verdicts, share, valid, tokens, size, eps, min_std)):
-            term[j, parts[j].tokens] = scores
-    return term
+    with _one_thread(relevance.device):
+        return _token_term(relevance, verdicts, valid, tokens, share, group_size, partition, eps, min_std)
 
 
 def combine(
@@ -177,6 +161,54 @@ def combine(
     else:
         combined = (1 - weight) * response + weight * token
     return torch.where(completion_mask.bool(), combined, 0)
+
+
+@contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    """On a processor, without helping threads: a row is done sooner than two have waited for each other."""
+    before = torch.get_num_threads()
+    if device.type != "cpu" or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _token_term(
+    relevance: torch.Tensor,
+    verdicts: torch.Tensor,
+    valid: torch.Tensor,
+    tokens: torch.Tensor,
+    share: torch.Tensor,
+    group_size: int,
+    partition: str,
+    eps: float,
+    min_std: float,
+) -> torch.Tensor:
+    """As :func:`token_advantages`, whose arguments are checked by then; `share` is each rubric's in the mean."""
+    n_rows, _, n_tokens = relevance.shape
+    term = relevance.new_zeros(n_rows, n_tokens)
+    parts = _parts(relevance, valid, tokens)
+    if partition == "softmax_share":
+        anything = torch.ones_like(valid[:, :1])
+        scores = _standardise_(verdicts.clone()[:, :, None], valid, anything, group_size, eps, min_std, correction=1)
+        by_rubric = scores[:, :, 0] * share * valid.sum(dim=1, keepdim=True)
+        for j, part in enumerate(parts):
+            term[j, part.tokens] = _share_by_relevance(by_rubric[j, part.rubrics], part.relevance)
+    elif partition == "pooled":
+        for j, part in enumerate(parts):
+            term[j, part.tokens] = (share * verdicts)[j, part.rubrics] @ part.relevance
+        rows = valid.any(dim=1, keepdim=True)
+        term = _standardise_(term[:, None, :], rows, tokens, group_size, eps, min_std)[:, 0]
+    else:
+        # a response on its own is a group of one
+        size = group_size if partition == "per_rubric" else 1
+        for j, scores in enumerate(_means_of_scores(parts, verdicts, share, valid, tokens, size, eps, min_std)):
+            term[j, parts[j].tokens] = scores
+    return term
 
 
 def _standardise_(

@@ -675,3 +675,24 @@ def test_only_the_ratio_of_weights_counts(partition):
         call(*WEIGHTED, 2, partition, torch.float64, weights=weights),
         call(*WEIGHTED, 2, partition, torch.float64, weights=weights * 10),
     )
+
+
+def test_the_number_of_threads_is_as_before_also_after_a_failure(monkeypatch):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    seen = []
+
+    def stop(*_):
+        seen.append(torch.get_num_threads())
+        raise RuntimeError("stopped")
+
+    try:
+        given = torch.rand(2, 3, 4), torch.ones(2, 3), torch.ones(2, 3), torch.ones(2, 4)
+        token_advantages(*given, 2)
+        assert torch.get_num_threads() == 2
+        monkeypatch.setattr("rtt.credit.advantages._parts", stop)
+        with pytest.raises(RuntimeError, match="stopped"):
+            token_advantages(*given, 2)
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
