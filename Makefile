@@ -59,16 +59,16 @@ bench-small: smoke
 check: install
 	$(MAKE) --jobs 2 --output-sync check-text check-types check-graphs
 
-check-text:
+check-text: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile workflow
 
-check-types:
+check-types: install
 	$(BIN)/mypy
 
-check-graphs:
+check-graphs: install
 	$(BIN)/python workflow/lint.py
 	for config in $$(find config -name '*.yaml' ! -name 'reference*' ! -path 'config/accelerate/*' ! -path 'config/protocols/*'); do \
 	  $(BIN)/snakemake --dry-run --quiet all --cores 1 --nolock --configfile $$config || exit 1; done
