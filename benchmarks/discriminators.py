@@ -27,6 +27,7 @@ from measure import in_turn, keep, options, spread
 from transformers import PreTrainedModel
 
 from rtt.config import load_config
+from rtt.precision import compute_with
 from rtt.relevance.discriminator import Discriminator
 from rtt.relevance.networks import NETWORKS, Apart, Encoded
 from rtt.relevance.quality import evaluate_discriminator
@@ -153,6 +154,7 @@ def main() -> None:
     config = load_config(asked.config)
     labels = read_table(asked.results / "labels" / "labels.parquet", Labels)
     backbone = asked.results / "models" / "policy"
+    compute_with(config.discriminator.threads, config.linear_precision)
     found: dict[str, dict[str, Any]] = {}
     trained: dict[str, Discriminator] = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -177,7 +179,7 @@ def main() -> None:
             print(f"{number + 1} of {len(asked.variants)}: {variant} {found[variant]}", flush=True)
     if POLICY in trained:
         trained[POLICY].network.known = {}
-    torch.set_num_threads(config.policy.threads)
+    compute_with(config.policy.threads, config.linear_precision)
     pairs = step_pairs(labels, asked.responses)
     jobs = {variant: lambda one=one: one.relevance(pairs) for variant, one in trained.items()}
     for variant, seconds in in_turn(jobs, asked.turns).items():
@@ -189,6 +191,7 @@ def main() -> None:
             "responses": asked.responses,
             "pairs": len(pairs),
             "epochs": asked.epochs or config.discriminator.epochs,
+            "linear_precision": config.linear_precision,
             "threads to train, to measure": [config.discriminator.threads, config.policy.threads],
         },
         asked.output,

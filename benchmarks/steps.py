@@ -87,10 +87,13 @@ def steps(config: Config, inputs: Inputs, variant: str, count: int) -> list[dict
 def main() -> None:
     parser = options(__doc__, __file__)
     parser.add_argument("--config", type=Path, default=Path("config/config.yaml"))
+    parser.add_argument("--precision", help="in place of the configuration's linear_precision")
     parser.add_argument("--turns", type=int, default=5, help="how often each variant has its turn")
     parser.add_argument("--steps", type=int, default=3, help="steps a turn; the first, which warms up, is not counted")
     asked = parser.parse_args()
     config = load_config(asked.config)
+    if asked.precision:
+        config = config.model_copy(update={"linear_precision": asked.precision})
     results = Path(config.results)
     use_nltk_data(results / "models" / "nltk")
     inputs = Inputs(
@@ -115,6 +118,7 @@ def main() -> None:
 
     result = {
         "threads": config.policy.threads,
+        "linear_precision": config.linear_precision,
         "seconds_per_step": {variant: spread(values) for variant, values in seconds.items()},
         "shared / one_pass_each": ratios("shared", "one_pass_each"),
         "shared_rtt / shared": ratios("shared_rtt", "shared"),

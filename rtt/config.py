@@ -521,6 +521,8 @@ class Tracking(_Section):
 class Config(_Section):
     results: str = "results"
     """Folder everything is written to."""
+    linear_precision: Literal["float32", "bfloat16"] = "float32"
+    """Of what linear layers multiply, where a processor has instructions for it; they sum in single precision."""
     sources: Sources
     prompts: Prompts
     judge: Judge | None = None

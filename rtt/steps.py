@@ -173,10 +173,9 @@ def benchmark(arguments: argparse.Namespace) -> None:
 
 
 def responses(arguments: argparse.Namespace) -> None:
-    import torch
-
     from rtt.evaluation.generation import generate, open_policy
     from rtt.judging.verdicts import conversations_of
+    from rtt.precision import compute_with
     from rtt.relevance.corpus import choose_prompts
     from rtt.tables import Prompts, Responses, read_table, write_table
 
@@ -190,7 +189,7 @@ def responses(arguments: argparse.Namespace) -> None:
     else:
         chosen, generation = choose_prompts(prompts, config.labels), config.labels.generation
         samples, seed = config.labels.samples, config.labels.seed
-    torch.set_num_threads(config.discriminator.threads)
+    compute_with(config.discriminator.threads, config.linear_precision)
     model, tokenizer = open_policy(arguments.policy, arguments.checkpoint)
     repeated = [turns for turns in conversations_of(chosen).values() for _ in range(samples)]
     answers = generate(model, tokenizer, repeated, generation, seed=seed)
@@ -287,6 +286,7 @@ def discriminator(arguments: argparse.Namespace) -> None:
     from rtt.config import FULL, to_dict
     from rtt.layout import DISCRIMINATOR_COSTS
     from rtt.policy.checkpoints import seal
+    from rtt.precision import compute_with
     from rtt.processes import device
     from rtt.relevance.discriminator import Discriminator
     from rtt.relevance.quality import evaluate_discriminator
@@ -300,6 +300,7 @@ def discriminator(arguments: argparse.Namespace) -> None:
     name = arguments.variant
     if name not in known:
         raise UserError(f"no discriminator is called {name}", where="--variant", todo=f"choose from {sorted(known)}")
+    compute_with(known[name].threads, config.linear_precision)
     training = train_discriminator(table, arguments.backbone, known[name], arguments.output, str(device()))
     seconds = training["train_seconds"]
     seal(arguments.output)
@@ -573,13 +574,16 @@ def _answerer(arguments: argparse.Namespace, config: Any, protocol: Any, seed: i
     if arguments.policy is None:
         raise UserError("nobody is there to answer", where="--policy, --endpoint", todo="name one of them")
     from rtt.evaluation.local import Continuous, Engine, Local
+    from rtt.precision import compute_with
 
     kept = arguments.responses.with_name(f".{arguments.responses.stem}.kept.jsonl")
-    batch, threads = (32, None) if config is None else (config.evaluation.batch_size, config.evaluation.threads)
+    batch = 32 if config is None else config.evaluation.batch_size
+    if config is not None:
+        compute_with(config.evaluation.threads, config.linear_precision)
     if arguments.engine != "transformers":
         kind = {"continuous": Continuous, "vllm": Engine}[arguments.engine]
         return kind(arguments.policy, arguments.checkpoint, protocol, seed)
-    return Local(arguments.policy, arguments.checkpoint, protocol, seed, batch, kept, threads)
+    return Local(arguments.policy, arguments.checkpoint, protocol, seed, batch, kept)
 
 
 def _ask_evaluator(arguments: argparse.Namespace, responses: Any, prompts: Any) -> Any:

@@ -7,8 +7,7 @@ True) means the entry counts; what lies outside a mask, NaN and infinity include
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +16,15 @@ from rtt.credit.rewards import as_floating, read_verdicts, require_dims, require
 
 PARTITIONS = ("intra_sample", "per_rubric", "pooled", "softmax_share", "intra_sample_released")
 RULES = ("add", "mix")
+
+BLOCK = 2**22
+"""Entries of relevance worked on at once, and so copied at most, unless one group has more."""
+
+CACHED = 2**19
+"""Entries that stay in a processor's cache from one reading to the next."""
+
+FAR = 4.0
+"""A mean of so many deviations is taken off before squares are summed, which would lose digits beside its own."""
 
 
 def response_advantages(rewards: torch.Tensor, group_size: int, eps: float = 1e-6) -> torch.Tensor:
@@ -117,8 +125,7 @@ def token_advantages(
     if partition == "intra_sample_released":
         relevance = _handed_out_by_reshape(relevance, verdicts, valid, tokens, group_size)
         verdicts = torch.ones_like(verdicts)
-    with _one_thread(relevance.device):
-        return _token_term(relevance, verdicts, valid, tokens, share, group_size, partition, eps, min_std)
+    return _token_term(relevance, verdicts, valid, tokens, share, group_size, partition, eps, min_std)
 
 
 def combine(
@@ -163,20 +170,6 @@ def combine(
     return torch.where(completion_mask.bool(), combined, 0)
 
 
-@contextmanager
-def _one_thread(device: torch.device) -> Iterator[None]:
-    """On a processor, without helping threads: a row is done sooner than two have waited for each other."""
-    before = torch.get_num_threads()
-    if device.type != "cpu" or before == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _token_term(
     relevance: torch.Tensor,
     verdicts: torch.Tensor,
@@ -189,26 +182,37 @@ def _token_term(
     min_std: float,
 ) -> torch.Tensor:
     """As :func:`token_advantages`, whose arguments are checked by then; `share` is each rubric's in the mean."""
-    n_rows, _, n_tokens = relevance.shape
-    term = relevance.new_zeros(n_rows, n_tokens)
-    parts = _parts(relevance, valid, tokens)
+    n_rows, n_rubrics, n_tokens = relevance.shape
+    verdicts = torch.where(valid, verdicts, 0)
+    by_rubric = share * verdicts
     if partition == "softmax_share":
         anything = torch.ones_like(valid[:, :1])
         scores = _standardise_(verdicts.clone()[:, :, None], valid, anything, group_size, eps, min_std, correction=1)
         by_rubric = scores[:, :, 0] * share * valid.sum(dim=1, keepdim=True)
-        for j, part in enumerate(parts):
-            term[j, part.tokens] = _share_by_relevance(by_rubric[j, part.rubrics], part.relevance)
-    elif partition == "pooled":
-        for j, part in enumerate(parts):
-            term[j, part.tokens] = (share * verdicts)[j, part.rubrics] @ part.relevance
-        rows = valid.any(dim=1, keepdim=True)
-        term = _standardise_(term[:, None, :], rows, tokens, group_size, eps, min_std)[:, 0]
-    else:
-        # a response on its own is a group of one
-        size = group_size if partition == "per_rubric" else 1
-        for j, scores in enumerate(_means_of_scores(parts, verdicts, share, valid, tokens, size, eps, min_std)):
-            term[j, parts[j].tokens] = scores
-    return term
+    # as bytes, which are summed without a wider copy of each
+    counts = valid * tokens.view(torch.uint8).sum(dim=1, keepdim=True, dtype=torch.int32)  # (B, K)
+    term = relevance.new_empty(n_rows, n_tokens)
+    at_once = group_size * max(1, BLOCK // (group_size * n_rubrics * n_tokens))
+    for start in range(0, n_rows, at_once):
+        rows = slice(start, start + at_once)
+        entries = _blanked(relevance[rows], counts[rows], tokens[rows])
+        if partition == "softmax_share":
+            entries = _shares_of_relevance(entries, valid[rows])
+        if partition in ("softmax_share", "pooled"):
+            factors, constant = by_rubric[rows], None
+        else:
+            # a response on its own is a group of one
+            size = group_size if partition == "per_rubric" else 1
+            moments = _moments(entries, counts[rows], tokens[rows])
+            factors, constant = _scores(moments, counts[rows], verdicts[rows], share[rows], size, eps, min_std)
+            entries = moments.entries
+        torch.bmm(factors[:, None, :].to(term.dtype), entries, out=term[rows, None])
+        if constant is not None:
+            term[rows] += constant[:, None].to(term.dtype)
+    if partition == "pooled":
+        answered = valid.any(dim=1, keepdim=True)
+        term = _standardise_(term[:, None, :], answered, tokens, group_size, eps, min_std)[:, 0]
+    return term if (counts == n_tokens).all() else term.masked_fill_(~tokens | ~valid.any(dim=1, keepdim=True), 0)
 
 
 def _standardise_(
@@ -297,81 +301,109 @@ def _handed_out_by_reshape(
     return rewards.masked_fill_(~valid[giver, rubric][:, :, None], 0).masked_fill_((~tokens)[giver], 0)
 
 
+def _blanked(relevance: torch.Tensor, counts: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """(B, K, T) with 0 where an entry does not count: `relevance` itself where all do, which saves a copy."""
+    if (counts == relevance.shape[-1]).all():
+        return relevance
+    return torch.where((counts > 0)[:, :, None] & tokens[:, None, :], relevance, 0)
+
+
 @dataclass(frozen=True)
-class _Part:
-    """What counts of one row's relevance: its valid rubrics and its tokens."""
+class _Moments:
+    """What relevance looks like over the tokens of each row and rubric that count.
 
-    rubrics: slice | torch.Tensor  # places among K
-    tokens: slice | torch.Tensor  # places among T
-    relevance: torch.Tensor  # (valid rubrics, tokens), a view where both stand together
+    Attributes:
+        entries: (B, K, T), the relevance less `centre`; 0 where it does not count.
+        centre, mean, variance: (B, K) in double precision; `mean` is that of the relevance.
+    """
 
-
-def _parts(relevance: torch.Tensor, valid: torch.Tensor, tokens: torch.Tensor) -> list[_Part]:
-    """The rows of (B, K, T) one by one, so that what is made of one fits into a processor's cache, and without what
-    does not count, which is then never read."""
-    rows = zip(relevance, _places(valid), _places(tokens), strict=True)
-    return [_Part(rubrics, seen, row[rubrics][:, seen]) for row, rubrics, seen in rows]
-
-
-def _places(mask: torch.Tensor) -> list[slice | torch.Tensor]:
-    """Where the ones of each row of (B, N) are: a slice where they stand together, and so need no copying."""
-    counts, first = mask.sum(dim=1), mask.int().argmax(dim=1)
-    order = torch.arange(mask.shape[1], device=mask.device)
-    together = (mask == ((order >= first[:, None]) & (order < (first + counts)[:, None]))).all(dim=1)
-    return [
-        slice(start, start + count) if alike else row.nonzero()[:, 0]
-        for row, start, count, alike in zip(mask, first.tolist(), counts.tolist(), together.tolist(), strict=True)
-    ]
+    entries: torch.Tensor
+    centre: torch.Tensor
+    mean: torch.Tensor
+    variance: torch.Tensor
 
 
-def _means_of_scores(
-    parts: Sequence[_Part],
+def _moments(entries: torch.Tensor, counts: torch.Tensor, tokens: torch.Tensor) -> _Moments:
+    """One reading for sums and one for squares, which is enough unless the mean is far larger than the deviation: such
+    rubrics are read again less their mean.
+
+    Args:
+        entries: (B, K, T), 0 where an entry does not count. Not written to.
+        counts: (B, K), how many of a row and rubric count.
+        tokens: (B, T) boolean.
+    """
+    counts = counts.clamp(min=1)
+
+    def read(some: torch.Tensor, n: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found = [(part.sum(dim=-1), torch.linalg.vector_norm(part, dim=-1)) for part in _in_cache(some)]
+        sums, norms = (torch.cat(parts).double() for parts in zip(*found, strict=True))
+        mean = sums / n
+        return mean, (norms.square() / n).addcmul(mean, mean, value=-1)
+
+    mean, variance = read(entries, counts)
+    centre = torch.zeros_like(mean)
+    far = mean.abs() > FAR * variance.clamp(min=0).sqrt()
+    if far.any():
+        j, k = far.nonzero(as_tuple=True)
+        centre[j, k] = mean[j, k].to(entries.dtype).double()
+        off = (entries[j, k] - centre[j, k, None].to(entries.dtype)).masked_fill_(~tokens[j], 0)
+        rest, variance[j, k] = read(off, counts[j, k])
+        mean = centre.index_put((j, k), centre[j, k] + rest) + torch.where(far, 0, mean)
+        entries = entries.index_put((j, k), off)
+    return _Moments(entries, centre, mean, variance.clamp(min=0))
+
+
+def _in_cache(entries: torch.Tensor) -> Sequence[torch.Tensor]:
+    """`entries` (B, …) in parts that stay in a processor's cache from one reading to the next."""
+    return entries.split(max(1, CACHED // max(1, entries[:1].numel())))
+
+
+def _scores(
+    moments: _Moments,
+    counts: torch.Tensor,
     verdicts: torch.Tensor,
     share: torch.Tensor,
-    valid: torch.Tensor,
-    tokens: torch.Tensor,
     group_size: int,
     eps: float,
     min_std: float,
-) -> Iterator[torch.Tensor]:
-    """Per row, for its tokens: the mean over its valid rubrics of the z-scores of r · w.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean over valid rubrics of the z-scores of r · w, as what its (B, K, T) entries are multiplied by before they
+    are summed over k, (B, K), and what is added then, (B,).
 
     The scores themselves are never made: the mean over k of share · (r · w - mean) / (std + eps) is the product of a
     vector and a matrix.
 
     Args:
-        parts: of B rows.
-        verdicts: (B, K).
-        share: (B, K), each rubric's share in the mean.
-        valid: (B, K) boolean.
-        tokens: (B, T) boolean.
+        moments: of w.
+        counts: (B, K), how many tokens of a row and rubric count.
+        verdicts: (B, K), 0 where there is none.
+        share: (B, K), each rubric's share in the mean; 0 where there is no verdict.
         group_size: rows standardised together, per rubric.
     """
-    counts = torch.where(valid, tokens.sum(dim=1, keepdim=True), 0).to(verdicts.dtype)  # (B, K)
-    rounding = 4 * torch.finfo(verdicts.dtype).eps
-    for start in range(0, len(parts), group_size):
-        rows = range(start, start + group_size)
-        group = [(parts[j].rubrics, parts[j].relevance, verdicts[j, parts[j].rubrics]) for j in rows]
-        count = counts[start : start + group_size].sum(dim=0).clamp(min=1)  # (K,)
-        mean, residue, squares = torch.zeros((3, len(count)), dtype=count.dtype, device=count.device)
-        for rubrics, w, r in group:
-            mean[rubrics] += r * w.sum(dim=1) / count[rubrics]
-        off = [(w * r[:, None]).sub_(mean[rubrics, None]) for rubrics, w, r in group]
-        for (rubrics, *_), values in zip(group, off, strict=True):
-            residue[rubrics] += values.sum(dim=1) / count[rubrics]  # what the mean was rounded by
-            squares[rubrics] += torch.linalg.vector_norm(values, dim=1).square() / count[rubrics]
-        std = (squares - residue.square()).clamp(min=0).sqrt()
-        # Equal values lie off their mean by no more than its rounding.
-        flat = (std < min_std) | (std <= rounding * mean.abs())
-        scale = torch.where(flat, 0, 1 / (std + eps))
-        for j, (rubrics, *_), values in zip(rows, group, off, strict=True):
-            factor = (share[j] * scale)[rubrics]
-            yield factor @ values - factor @ residue[rubrics]
+    r = verdicts.double()
+    mean, variance = r * moments.mean, r.square() * moments.variance
+    if group_size > 1:
+        own, (mean, variance) = mean, (_over_groups(one, counts, group_size) for one in (mean, variance))
+        variance = variance + _over_groups((own - mean).square(), counts, group_size)
+    std = variance.sqrt()
+    # Equal values lie off their mean by no more than its rounding.
+    flat = (std < min_std) | (std <= 4 * torch.finfo(verdicts.dtype).eps * mean.abs())
+    factors = torch.where(flat, 0, share / (std + eps))
+    return factors * r, (factors * (r * moments.centre - mean)).sum(dim=1)
 
 
-def _share_by_relevance(scores: torch.Tensor, relevance: torch.Tensor) -> torch.Tensor:
-    """(T,): scores (K,) shared among tokens by a softmax of relevance (K, T) over rubrics."""
-    return scores @ relevance.softmax(dim=0)
+def _over_groups(values: torch.Tensor, counts: torch.Tensor, group_size: int) -> torch.Tensor:
+    """(B, K): the mean over each group's rows, each as often as its `counts` (B, K) say."""
+    groups = (-1, group_size)
+    total = counts.unflatten(0, groups).sum(dim=1).clamp(min=1)
+    return ((counts * values).unflatten(0, groups).sum(dim=1) / total).repeat_interleave(group_size, dim=0)
+
+
+def _shares_of_relevance(entries: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """The softmax of relevance (B, K, T) over valid rubrics (B, K); NaN in a row without any."""
+    if not valid.all():
+        entries = entries.masked_fill(~valid[:, :, None], -torch.inf)
+    return entries.softmax(dim=1)
 
 
 def require_groups(n_rows: int, group_size: int) -> None:

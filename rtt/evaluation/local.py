@@ -21,6 +21,7 @@ from rtt.evaluation.templates import render, template_record, without_thoughts
 from rtt.judging.cases import Message
 from rtt.policy.checkpoints import digest
 from rtt.policy.pretrained import require_chat_template, save_policy
+from rtt.precision import linear_precision
 from rtt.sources import file_sha256
 
 
@@ -44,7 +45,13 @@ class _Policy:
 
     def _record(self, generator: str) -> dict[str, Any]:
         template = template_record(self.tokenizer, self.protocol.thinking)
-        return {"generator": generator, "model": self.known(), "seed": self.seed, "chat_template": template}
+        return {
+            "generator": generator,
+            "model": self.known(),
+            "seed": self.seed,
+            "chat_template": template,
+            "linear_precision": linear_precision(),
+        }
 
     def done(self) -> None:
         """Called when the scores are written."""
@@ -60,7 +67,6 @@ class Local(_Policy):
         seed: of sampled answers.
         batch_size: answers at once.
         kept: file of the answers of an evaluation that was interrupted.
-        threads: of torch; None leaves it alone.
     """
 
     def __init__(
@@ -71,10 +77,7 @@ class Local(_Policy):
         seed: int,
         batch_size: int,
         kept: Path,
-        threads: int | None = None,
     ) -> None:
-        if threads is not None:
-            torch.set_num_threads(threads)
         super().__init__(folder, checkpoint, protocol, seed)
         self.batch_size, self.place = batch_size, kept
 
@@ -87,6 +90,7 @@ class Local(_Policy):
                 "protocol": self.protocol.model_dump(),
                 "seed": self.seed,
                 "batch_size": self.batch_size,
+                "linear_precision": linear_precision(),
                 "asked": hashlib.sha256(json.dumps(asked).encode()).hexdigest(),
             }
         )

@@ -12,6 +12,7 @@ from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from rtt.errors import UserError
+from rtt.precision import prepared
 from rtt.sources import install
 
 _GGUF_MAGIC = b"GGUF"
@@ -57,13 +58,14 @@ def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dest
 
 
 def load_policy(folder: Path) -> PreTrainedModel:
-    """The model of a transformers folder, float32, on the CPU, in evaluation mode.
+    """The model of a transformers folder, float32, on the CPU, in evaluation mode, its linear layers in the precision
+    that rtt.precision was asked for.
 
     Raises:
         UserError: the folder or its configuration is absent, or the weights are absent, damaged or incomplete.
     """
     _demand_config(folder)
-    return _read_model(folder, folder).eval()
+    return prepared(_read_model(folder, folder).eval())
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -29,6 +29,7 @@ from rtt.policy.pretrained import load_policy, load_tokenizer, require_chat_temp
 from rtt.policy.rollouts import MetricLog, RolloutLog, read_metrics
 from rtt.policy.settings import grpo_settings, lora_settings, training_set
 from rtt.policy.trainer import RTTGRPOTrainer
+from rtt.precision import compute_with
 from rtt.relevance.sources import open_relevance
 from rtt.tables import Prompts, Responses, Rollouts, Verdicts, read_table, write_table
 from rtt.tracking import Run
@@ -96,6 +97,7 @@ def _fingerprint(config: Config, arm: Arm, seed: int, inputs: list[Path | None])
     """What a work folder must share with the round that goes on in it."""
     known = {
         "policy": to_dict(config.policy),
+        "linear_precision": config.linear_precision,
         "judge": None if config.judge is None else to_dict(config.judge),
         "offline": to_dict(config.offline) if arm.method != "grpo" else None,
         "arm": to_dict(arm),
@@ -214,7 +216,7 @@ def _train(config: Config, arm: Arm, seed: int, last: int, inputs: Inputs, outpu
     resume = processes.on_first(lambda: _open_work(work, known)) or inputs.start
     done = int(json.loads((resume / "trainer_state.json").read_text())["global_step"]) if resume else 0
 
-    torch.set_num_threads(policy.threads)
+    compute_with(policy.threads, config.linear_precision)
     torch.use_deterministic_algorithms(True, warn_only=True)
     rollouts = RolloutLog(work / "rollouts")
     judge = open_judge(config)

@@ -3,14 +3,16 @@ for few rows; on a graphics card, weights rounded once and not for each token.""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
+
+from rtt.precision import Rounding, rounding
 
 PACKED_BYTES = 2**32
 """Weights that :func:`packed` copies, at most."""
@@ -20,16 +22,15 @@ class _Room(DynamicLayer):
     """Keys and values with room for those to come: a new token is written in place, where its parent copies all.
 
     Args:
-        filled: the layer it takes the place of.
-        tokens: how many more it has room for. After that it grows as its parent does.
+        keys, values: (B, heads, tokens and room for more, size). When that is full it grows as its parent does.
+        filled: how many tokens are there.
     """
 
-    def __init__(self, filled: DynamicLayer, tokens: int) -> None:
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, filled: int) -> None:
         super().__init__()
-        keys, values = _held(filled)
         self.lazy_initialization(keys, values)
-        self._whole = [_with_room(held, tokens) for held in (keys, values)]
-        self.keys, self.values = (whole[..., : filled.get_seq_length(), :] for whole in self._whole)
+        self._whole = (keys, values)
+        self.keys, self.values = (whole[..., :filled, :] for whole in self._whole)
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         start = self.get_seq_length()
@@ -52,18 +53,33 @@ def _held(layer: DynamicLayer) -> tuple[torch.Tensor, torch.Tensor]:
     return layer.keys, layer.values
 
 
-def _with_room(held: torch.Tensor, tokens: int) -> torch.Tensor:
-    whole = held.new_empty(*held.shape[:-2], held.shape[-2] + tokens, held.shape[-1])
-    whole[..., : held.shape[-2], :] = held
+def gathered(
+    parts: Iterable[tuple[DynamicCache, Sequence[Sequence[int]]]], rows: int, filled: int, room: int
+) -> DynamicCache:
+    """One cache, with room for `room` tokens more, of caches that hold a part of the rows each.
+
+    Args:
+        parts: caches of layers that see all tokens; and for each of their rows, which rows of the whole it is for. A
+            shorter cache is filled up on the left, with zeros that the mask has to hide. Asked for one by one, so that
+            none has to stay.
+        rows: of the whole.
+        filled: tokens of the longest.
+    """
+    layers: list[_Room] = []
+    whole = DynamicCache()
+    for cache, places in parts:
+        own = [number for number, targets in enumerate(places) for _ in targets]
+        targets = [row for some in places for row in some]
+        for number, layer in enumerate(cache.layers):
+            assert isinstance(layer, DynamicLayer)
+            held = _held(layer)
+            if number == len(layers):
+                empty = [one.new_zeros(rows, one.shape[1], filled + room, one.shape[3]) for one in held]
+                layers.append(_Room(empty[0], empty[1], filled))
+            for into, one in zip(_held(layers[number]), held, strict=True):
+                into[targets, :, filled - one.shape[2] :] = one[own]
+    whole.layers = list(layers)
     return whole
-
-
-def make_room(cache: DynamicCache, tokens: int) -> None:
-    """Gives every filled layer that sees all tokens room for `tokens` more."""
-    cache.layers = [
-        _Room(layer, tokens) if type(layer) is DynamicLayer and layer.is_initialized else layer
-        for layer in cache.layers
-    ]
 
 
 @contextmanager
@@ -117,15 +133,23 @@ def packed(model: Any, rows: int) -> Iterator[None]:
     try:
         for layer in layers:
             weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), rows)
-            layer.__dict__["forward"] = partial(_product, weight=weight, bias=layer.bias)
+            around = rounding if type(layer) is Rounding else nullcontext
+            layer.__dict__["forward"] = partial(_product, weight=weight, bias=layer.bias, around=around)
         yield
     finally:
         for layer in layers:
             layer.__dict__.pop("forward", None)
 
 
-def _product(given: torch.Tensor, *, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    return torch.ops.mkldnn._linear_pointwise(given, weight, bias, "none", [], "")
+def _product(
+    given: torch.Tensor,
+    *,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    around: Callable[[], AbstractContextManager[None]],
+) -> torch.Tensor:
+    with around():
+        return torch.ops.mkldnn._linear_pointwise(given, weight, bias, "none", [], "")
 
 
 def _packable(model: Any) -> list[torch.nn.Linear]:
@@ -136,7 +160,7 @@ def _packable(model: Any) -> list[torch.nn.Linear]:
     layers = [
         layer
         for layer in model.modules()
-        if type(layer) is torch.nn.Linear
+        if type(layer) in (torch.nn.Linear, Rounding)
         and layer.weight.device.type == "cpu"
         and layer.weight.dtype == torch.float32
         and "forward" not in layer.__dict__
@@ -156,7 +180,7 @@ def rounded(model: Any) -> Iterator[None]:
     layers = [
         layer
         for layer in model.modules()
-        if type(layer) is torch.nn.Linear
+        if type(layer) in (torch.nn.Linear, Rounding)
         and layer.weight.dtype == torch.float32
         and layer.weight is not embeddings
         and torch.is_autocast_enabled(kind)

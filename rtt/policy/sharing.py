@@ -6,19 +6,21 @@ G responses of T tokens to a prompt of P tokens cost P + G·T tokens in place of
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import DynamicCache, GenerationConfig
 
-from rtt.policy.sampling import make_room, merged, packed, rounded
+from rtt.policy.sampling import gathered, merged, packed, rounded
 
 LONGEST_ROW = 4096
 """Tokens in a packed row at most, unless it holds one response: attention is dense, so its cost grows with the
 square."""
 
+READ_AT_ONCE = 1536
+"""Tokens of prompts that a processor reads in one pass: what passes from layer to layer stays in its cache."""
 
 ROW = "row"
 """Key of a row's number in its batch, (B,)."""
@@ -64,32 +66,52 @@ def generate(
         (B, P + T): prompts and what was sampled.
     """
     with merged(model), packed(model, len(input_ids)), rounded(model):
-        known = {"cache": _read(model, input_ids, attention_mask)} if can_share(model) and len(input_ids[0]) > 1 else {}
-        if known:
-            make_room(known["cache"], 1 + (generation_config.max_new_tokens or 0))
+        room = 1 + (generation_config.max_new_tokens or 0)
+        readable = can_share(model) and len(input_ids[0]) > 1
+        known = {"cache": _read(model, input_ids, attention_mask, room)} if readable else {}
         # The class's own: an instance may have this function in its place.
         return type(model).generate(
             model, input_ids=input_ids, attention_mask=attention_mask, generation_config=generation_config, **known
         )
 
 
-def _read(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> DynamicCache:
-    """The cache of all prompts but for their last tokens; equal prompts are read once."""
-    groups = equal_prompts(input_ids, attention_mask)
-    first = [group[0] for group in groups]
-    seen = attention_mask[first, :-1]
-    cache = DynamicCache(config=model.config)
-    model(
-        input_ids=input_ids[first, :-1],
-        attention_mask=seen,
-        position_ids=(seen.cumsum(dim=1) - 1).clamp(min=0),
-        cache=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    place = {row: number for number, group in enumerate(groups) for row in group}
-    cache.batch_select_indices(torch.tensor([place[row] for row in range(len(input_ids))], device=seen.device))
-    return cache
+def _read(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, room: int) -> DynamicCache:
+    """The cache, with room for more, of all prompts but for their last tokens; equal prompts are read once."""
+    end = input_ids.shape[1] - 1
+    at_once = READ_AT_ONCE if input_ids.device.type == "cpu" else input_ids.numel()
+
+    def parts() -> Iterator[tuple[DynamicCache, list[list[int]]]]:
+        for groups, longest in _few(equal_prompts(input_ids, attention_mask), attention_mask, at_once):
+            first = [group[0] for group in groups]
+            columns = slice(end - max(longest - 1, 1), end)
+            seen = attention_mask[first, columns]
+            cache = DynamicCache(config=model.config)
+            model(
+                input_ids=input_ids[first, columns],
+                attention_mask=seen,
+                position_ids=(seen.cumsum(dim=1) - 1).clamp(min=0),
+                cache=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            yield cache, groups
+
+    return gathered(parts(), len(input_ids), end, room)
+
+
+def _few(groups: list[list[int]], mask: torch.Tensor, tokens: int) -> Iterator[tuple[list[list[int]], int]]:
+    """Groups in their order, as many at once as have `tokens` with padding, at least one; and the longest prompt."""
+    lengths = mask.sum(dim=1).tolist()
+    part: list[list[int]] = []
+    longest = 0
+    for group in groups:
+        length = max(longest, lengths[group[0]])
+        if part and (len(part) + 1) * length > tokens:
+            yield part, longest
+            part, length = [], lengths[group[0]]
+        part.append(group)
+        longest = length
+    yield part, longest
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from rtt.errors import UserError
+from rtt.precision import prepared
 from rtt.processes import device
 from rtt.relevance.networks import NETWORKS, Encoded, Network, Reading
 from rtt.relevance.offsets import Span
@@ -87,7 +88,7 @@ class Discriminator:
             )
         body.config.is_causal = not bidirectional  # read at every forward pass, for the mask and the attention
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-        self.network: Network = NETWORKS[reading](body, body.config.hidden_size, pad).eval()
+        self.network: Network = prepared(NETWORKS[reading](body, body.config.hidden_size, pad)).eval()
         self.tokenizer, self.reading = tokenizer, reading
         self.bidirectional, self.max_length, self.threshold = bidirectional, max_length, threshold
         self.cut_tokens = 0

@@ -32,8 +32,8 @@ def train_discriminator(
 ) -> dict[str, Any]:
     """Trains on the split train, chooses the threshold on the split development, and saves to `destination`.
 
-    Equal labels and settings give equal bytes on one machine's CPU. Seeds torch's global random state and sets its
-    number of threads. The backbone's embeddings stay as they are: they hold most weights, and labels have few words.
+    Equal labels and settings give equal bytes on one machine's CPU and number of threads. Seeds torch's global random
+    state. The backbone's embeddings stay as they are: they hold most weights, and labels have few words.
 
     Args:
         labels: rows of rtt.tables.Labels.
@@ -51,7 +51,6 @@ def train_discriminator(
         UserError: nothing to train on, or no backbone in the folder.
     """
     torch.manual_seed(settings.seed)
-    torch.set_num_threads(settings.threads)
     started = time.perf_counter()
     discriminator = Discriminator.from_backbone(
         backbone,

@@ -677,22 +677,27 @@ def test_only_the_ratio_of_weights_counts(partition):
     )
 
 
-def test_the_number_of_threads_is_as_before_also_after_a_failure(monkeypatch):
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    seen = []
+@EVERY_PARTITION
+@BOTH
+def test_how_many_groups_are_worked_on_at_once_changes_nothing(monkeypatch, partition, dtype):
+    relevance, verdicts, valid, mask = (torch.cat([part, part.flip(0)[:2]]) for part in ragged())  # three groups
+    given = relevance.to(dtype), verdicts.to(dtype), valid, mask, 2, partition
+    whole = token_advantages(*given, min_std=0)
+    for block in (1, 2 * relevance[0].numel(), 5 * relevance[0].numel()):  # one group, one, two and the rest
+        monkeypatch.setattr("rtt.credit.advantages.BLOCK", block)
+        torch.testing.assert_close(token_advantages(*given, min_std=0), whole, rtol=1e-6, atol=1e-6)
 
-    def stop(*_):
-        seen.append(torch.get_num_threads())
-        raise RuntimeError("stopped")
 
-    try:
-        given = torch.rand(2, 3, 4), torch.ones(2, 3), torch.ones(2, 3), torch.ones(2, 4)
-        token_advantages(*given, 2)
-        assert torch.get_num_threads() == 2
-        monkeypatch.setattr("rtt.credit.advantages._parts", stop)
-        with pytest.raises(RuntimeError, match="stopped"):
-            token_advantages(*given, 2)
-        assert (seen, torch.get_num_threads()) == ([1], 2)
-    finally:
-        torch.set_num_threads(before)
+@pytest.mark.parametrize("partition", ["intra_sample", "per_rubric"])
+def test_rubrics_read_again_less_their_mean_come_out_as_in_double_precision(partition):
+    # the first lies far from 0 for its deviation, the second does not, the third does in one row of each group alone
+    draw = torch.Generator().manual_seed(2)
+    relevance = torch.rand(4, 3, 500, generator=draw) * torch.tensor([1e-3, 1.0, 1.0])[:, None]
+    relevance[:, 0] += 0.9
+    relevance[::2, 2] = relevance[::2, 2] * 1e-3 + 0.5
+    mask = torch.arange(500) < torch.tensor([500, 300, 77, 2])[:, None]
+    verdicts = torch.tensor([[1.0, -1.0, 1.0], [-1.0, 0.5, 1.0]]).repeat(2, 1)
+    given = verdicts, torch.ones(4, 3), mask, 2, partition
+    found = token_advantages(relevance, *given, min_std=0)
+    exact = token_advantages(relevance.double(), *given, min_std=0)
+    torch.testing.assert_close(found, exact.float(), rtol=1e-5, atol=1e-5)

@@ -12,6 +12,7 @@ from rtt.evaluation.generation import generate, open_policy
 from rtt.evaluation.kept import Answer, Kept
 from rtt.evaluation.local import Continuous, Local
 from rtt.evaluation.templates import render, template_record, without_thoughts
+from rtt.precision import compute_with
 
 PROMPTS = ["Describe tea.", "Write a letter " * 12, "Hi", "Name three rivers, please.", "Say hello to the town " * 6]
 SAMPLED = Protocol(name="sampled", samples=2, temperature=1.0, max_tokens=6)
@@ -70,6 +71,23 @@ def test_another_seed_or_protocol_begins_anew(tiny_policy, tmp_path):
     assert local(tiny_policy, place).answer(CONVERSATIONS, "x") == first
     longer = SAMPLED.model_copy(update={"max_tokens": 7})
     assert max(one.tokens for one in local(tiny_policy, place, longer).answer(CONVERSATIONS, "x")) == 7
+
+
+def test_another_precision_begins_anew_and_stands_in_the_record(tiny_policy, tmp_path, monkeypatch):
+    asked = []
+    plain = generation.sharing.generate
+    monkeypatch.setattr(
+        generation.sharing, "generate", lambda model, **more: (asked.append(1), plain(model, **more))[1]
+    )
+    place = tmp_path / "kept.jsonl"
+    try:
+        for precision, calls in (("float32", 4), ("bfloat16", 8), ("bfloat16", 8)):
+            compute_with(None, precision)
+            again = local(tiny_policy, place)
+            again.answer(CONVERSATIONS, "x")
+            assert (len(asked), again.record()["linear_precision"]) == (calls, precision)
+    finally:
+        compute_with(None, "float32")
 
 
 def test_greedy_answers_are_those_of_a_plain_call(tiny_policy, tmp_path):

@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from rtt.errors import UserError
+from rtt.precision import compute_with, linear_precision
 from rtt.rubrics import dump_rubrics, parse_rubrics
 from rtt.tables import Prompts, Rollouts, read_table, write_table
 
@@ -173,6 +174,22 @@ def test_checkpoint_cut_short_in_the_work_folder_is_not_used(bench):
     shutil.copytree(finished / "checkpoint", work / "checkpoint-1")
     (work / "checkpoint-1" / "manifest.json").unlink()
     assert weights(bench.run("again", config)) == weights(finished)
+
+
+def test_another_precision_is_computed_with_and_goes_on_from_nothing(bench, monkeypatch):
+    config, marks = bench.config(), []
+    other = bench.folder / "rounded.yaml"
+    other.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"linear_precision": "bfloat16"}))
+    monkeypatch.setattr(
+        "rtt.policy.rounds._hand_over", lambda work, *_: marks.append((work / "fingerprint").read_text())
+    )
+    try:
+        for path, precision in ((config, "float32"), (config, "float32"), (other, "bfloat16")):
+            bench.run("same", path)
+            assert linear_precision() == precision
+    finally:
+        compute_with(None, "float32")
+    assert marks[0] == marks[1] != marks[2]
 
 
 def test_damaged_start_is_refused_by_file(bench):

@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import DynamicCache, GenerationConfig
 
 from rtt.policy.pretrained import load_policy
-from rtt.policy.sampling import make_room, merged, packed, rounded
+from rtt.policy.sampling import gathered, merged, packed, rounded
 from rtt.policy.sharing import generate
 
 
@@ -49,7 +49,7 @@ def both(model, ids):
         cache = DynamicCache(config=model.config)
         read(model, ids, cache)
         if room is not None:
-            make_room(cache, room)
+            cache = gathered([(cache, [[row] for row in range(len(ids))])], *ids.shape, room)
         caches.append(cache)
     return caches
 
@@ -66,6 +66,19 @@ def test_a_cache_with_room_holds_what_one_without_holds(model):
         assert torch.equal(expected, found)
         assert plain.get_seq_length() == roomy.get_seq_length()
         assert all(torch.equal(one, other) for one, other in zip(held(plain), held(roomy), strict=True))
+
+
+def test_caches_of_parts_by_hand(model):
+    longer, shorter = DynamicCache(config=model.config), DynamicCache(config=model.config)
+    read(model, torch.tensor([[5, 6, 7]]), longer)
+    read(model, torch.tensor([[8, 9], [10, 11]]), shorter)
+    whole = gathered([(shorter, [[3], [0, 2]]), (longer, [[1]])], rows=4, filled=3, room=1)
+    assert whole.get_seq_length() == 3
+    for found, long, short in zip(held(whole), held(longer), held(shorter), strict=True):
+        nothing = torch.zeros_like(short[0, :, :1])
+        for row, own in ((0, short[1]), (2, short[1]), (3, short[0])):
+            assert torch.equal(found[row], torch.cat([nothing, own], dim=1))
+        assert torch.equal(found[1], long[0])
 
 
 def test_within_its_room_nothing_is_copied(model):

@@ -165,6 +165,23 @@ def test_each_prompt_is_read_once(model, monkeypatch):
     assert shapes == [(2, 3), (6, 1), (6, 1), (6, 1)]
 
 
+@pytest.mark.parametrize(("tokens", "parts"), [(1, 5), (16, 3), (24, 2)])
+def test_prompts_read_a_few_at_a_time_are_answered_as_at_once(model, monkeypatch, tokens, parts):
+    ids = torch.randint(5, 60, (6, 8), generator=torch.Generator().manual_seed(1))
+    ids[4] = ids[1]
+    mask = torch.ones_like(ids)
+    for row, padding in enumerate((7, 3, 0, 5, 3, 2)):  # one of a single token, nothing of which is read
+        mask[row, :padding] = 0
+    given = {"input_ids": ids, "attention_mask": mask, "generation_config": greedy(5)}
+    whole = generate(model, **given)
+    passes = []
+    model.register_forward_pre_hook(lambda *_, **more: passes.append(0))
+    monkeypatch.setattr("rtt.policy.sharing.READ_AT_ONCE", tokens)
+    assert torch.equal(generate(model, **given), whole)
+    assert torch.equal(type(model).generate(model, **given), whole)
+    assert len(passes) == parts + 5 + 5
+
+
 def test_different_samples_of_one_prompt(model):
     ids, mask, *_ = tensors([[5, 6, 7, 8]] * 8, [[1]] * 8)
     torch.manual_seed(0)

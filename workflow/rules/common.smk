@@ -66,7 +66,7 @@ def arm_settings(wildcards):
     arm = {key: value for key, value in section("arms")["arms"][wildcards.arm].items() if key != "seeds"}
     offline = section("offline") if wildcards.arm in OFFLINE else {}
     launcher = {"accelerate": LAUNCHER} if LAUNCHER else {}
-    return {**section("policy", "judge"), **offline, **launcher, "arm": arm}
+    return {**section("policy", "judge", "linear_precision"), **offline, **launcher, "arm": arm}
 
 
 def all_scores(wildcards=None):
@@ -129,7 +129,7 @@ def evaluator_of(wildcards):
 def evaluation_settings(wildcards):
     """What an evaluation on one benchmark depends on."""
     whole = section("evaluation")["evaluation"]
-    return {**whole, **section("judge"), "benchmarks": whole["benchmarks"][wildcards.benchmark]}
+    return {**whole, **section("judge", "linear_precision"), "benchmarks": whole["benchmarks"][wildcards.benchmark]}
 
 
 def left_out():

@@ -19,7 +19,7 @@ rule sample_responses:
         mem_mb=3000,
     params:
         config=CONFIG,
-        settings=section("labels"),
+        settings=section("labels", "linear_precision"),
     message:
         "Sampling responses to label"
     shell:
@@ -73,7 +73,7 @@ rule sample_candidates:
         mem_mb=3000,
     params:
         config=CONFIG,
-        settings=section("offline", "policy"),
+        settings=section("offline", "policy", "linear_precision"),
     message:
         "Sampling the responses that offline arms learn from"
     shell:

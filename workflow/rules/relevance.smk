@@ -46,7 +46,10 @@ rule train_discriminator:
         mem_mb=4000,
     params:
         config=CONFIG,
-        settings=lambda wildcards: to_dict(SETTINGS.discriminators()[wildcards.variant]),
+        settings=lambda wildcards: {
+            **section("linear_precision"),
+            **to_dict(SETTINGS.discriminators()[wildcards.variant]),
+        },
     message:
         "Training the discriminator {wildcards.variant}"
     shell:
