@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
+from transformers import PreTrainedModel
 
 Precision = Literal["float32", "bfloat16"]
 Model = TypeVar("Model", bound=nn.Module)
@@ -31,18 +32,27 @@ def linear_precision() -> Precision:
     return _asked
 
 
+def rounds() -> bool:
+    """Whether this processor multiplies bfloat16 numbers faster than others; without AMX or AVX512-BF16 it would take
+    far longer."""
+    known = torch.cpu.get_capabilities()
+    return bool(known.get("amx_bf16") or known.get("avx512_bf16"))
+
+
 def prepared(model: Model) -> Model:
-    """`model` with its linear layers in the precision asked for. On a graphics card they compute as any others."""
-    if _asked == "bfloat16":
+    """`model` with its linear layers in the precision asked for, where the processor can. On a graphics card they
+    compute as any others."""
+    if _asked == "bfloat16" and rounds():
+        head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
         for layer in model.modules():
             if type(layer) is nn.Linear:
-                layer.__class__ = Rounding
+                layer.__class__ = RoundingHead if layer is head else Rounding
     return model
 
 
 class Rounding(nn.Linear):
-    """On a processor with instructions for it (AMX, AVX512-BF16): numbers are rounded to bfloat16 before they are
-    multiplied, and summed in single precision, in both directions. On others: a plain linear layer.
+    """What a linear layer multiplies and what it gives is rounded to bfloat16, in both directions, and sums are made in
+    single precision: as autocast does it on a graphics card.
 
     Attention is left as it is: its products are too small to gain from rounding, and lose a lot (torch 2.13).
     """
@@ -50,7 +60,22 @@ class Rounding(nn.Linear):
     def forward(self, given: Tensor) -> Tensor:
         if given.dtype != torch.float32 or given.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return super().forward(given)
+        return self.product(given)
+
+    def product(self, given: Tensor) -> Tensor:
+        weight, bias = self.weight.bfloat16(), None if self.bias is None else self.bias.bfloat16()
+        return linear(given.bfloat16(), weight, bias).float()
+
+
+class RoundingHead(Rounding):
+    """As its parent, but what it gives is not rounded: logits of 16 to 32 would be by up to an eighth."""
+
+    def product(self, given: Tensor) -> Tensor:
         return _Product.apply(given, self.weight, self.bias)
+
+
+LINEAR = (nn.Linear, Rounding, RoundingHead)
+"""Layers that do nothing but multiply and add."""
 
 
 @contextmanager

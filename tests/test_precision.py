@@ -7,12 +7,14 @@ import torch
 from torch import nn
 
 from rtt.policy.pretrained import load_policy
-from rtt.precision import Rounding, compute_with, linear_precision, prepared, rounding
+from rtt.precision import Rounding, RoundingHead, compute_with, linear_precision, prepared, rounding, rounds
 from rtt.relevance.discriminator import Discriminator
 
 
 @pytest.fixture
-def rounded():
+def rounded(monkeypatch):
+    """Rounding is asked for, and the processor is one of those that round, or says so."""
+    monkeypatch.setattr("rtt.precision.rounds", lambda: True)
     compute_with(None, "bfloat16")
     yield
     compute_with(None, "float32")
@@ -23,33 +25,56 @@ def rounded_once(values: torch.Tensor) -> torch.Tensor:
     return values.bfloat16().float()
 
 
-def near_one_of(found, exact, of_rounded):
-    """A processor without the instructions multiplies as always; one that has them, what was rounded."""
-    errors = [((found - one).norm() / one.norm()).item() for one in (exact, of_rounded)]
-    return min(errors) < 1e-5, errors
+def test_products_by_hand(rounded):
+    # 1 + 2^-9 is rounded to 1, and a product of 257 to 256: eight digits; the sum before it is whole
+    layer = prepared(nn.Linear(3, 1, bias=False))
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1 + 2.0**-9, 256.0, 1.0]]))
+        assert layer(torch.tensor([1.0, 0.0, 0.0])).tolist() == [1.0]
+        assert layer(torch.tensor([1.0, 1.0, 0.0])).tolist() == [256.0]
+        assert layer(torch.tensor([1.0, 1.0, 1.0])).tolist() == [258.0]
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(7, 64), (2, 5, 64), (64,)])
 def test_products_and_gradients_are_of_rounded_numbers(rounded, shape, bias):
     torch.manual_seed(0)
-    plain = nn.Linear(64, 48, bias=bias)
-    layer = prepared(nn.Sequential(nn.Linear(64, 48, bias=bias)))
-    layer.load_state_dict({f"0.{name}": value for name, value in plain.state_dict().items()})
+    layer = prepared(nn.Linear(64, 48, bias=bias))
     given, gradient = torch.randn(shape, requires_grad=True), torch.randn(*shape[:-1], 48)
     out = layer(given)
     out.backward(gradient)
-    weight, offset = plain.weight.detach(), plain.bias.detach() if bias else 0
-    x, g, w = given.detach(), gradient, weight
-    ok, errors = near_one_of(out.detach(), x @ w.T + offset, rounded_once(x) @ rounded_once(w).T + offset)
-    assert ok, errors
-    ok, errors = near_one_of(given.grad, g @ w, rounded_once(g) @ rounded_once(w))
-    assert ok, errors
+    x, g, w = (rounded_once(one.detach()) for one in (given, gradient, layer.weight))
+    offset = rounded_once(layer.bias.detach()) if bias else 0
     rows, inputs = g.reshape(-1, 48), x.reshape(-1, 64)
-    ok, errors = near_one_of(layer[0].weight.grad, rows.T @ inputs, rounded_once(rows).T @ rounded_once(inputs))
-    assert ok, errors
+    # sums in another order may be rounded the other way
+    close = {"rtol": 2.0**-7, "atol": 1e-5}
+    torch.testing.assert_close(out.detach(), rounded_once(x @ w.T + offset), **close)
+    torch.testing.assert_close(given.grad, rounded_once(g @ w), **close)
+    torch.testing.assert_close(layer.weight.grad, rounded_once(rows.T @ inputs), **close)
+    assert out.dtype == given.grad.dtype == layer.weight.grad.dtype == torch.float32
+    assert torch.equal(out, rounded_once(out.detach()))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(7, 64), (2, 5, 64), (64,)])
+def test_a_head_gives_what_it_sums_up(rounded, shape, bias):
+    torch.manual_seed(0)
+    head = nn.Linear(64, 48, bias=bias)
+    head.__class__ = RoundingHead
+    given, gradient = torch.randn(shape, requires_grad=True), torch.randn(*shape[:-1], 48)
+    out = head(given)
+    out.backward(gradient)
+    x, g, w = given.detach(), gradient, head.weight.detach()
+    rows, inputs = g.reshape(-1, 48), x.reshape(-1, 64)
+    offset = head.bias.detach() if bias else 0
+    assert not torch.equal(out, rounded_once(out.detach()))
+    # a processor without the instructions multiplies as always
+    close = {"rtol": 0.05, "atol": 0.1}
+    torch.testing.assert_close(out.detach(), x @ w.T + offset, **close)
+    torch.testing.assert_close(given.grad, g @ w, **close)
+    torch.testing.assert_close(head.weight.grad, rows.T @ inputs, **close)
     if bias:
-        torch.testing.assert_close(layer[0].bias.grad, rows.sum(dim=0))
+        torch.testing.assert_close(head.bias.grad, rows.sum(dim=0))
 
 
 def test_a_frozen_layer_passes_the_gradient_on(rounded):
@@ -64,6 +89,7 @@ def test_other_numbers_are_multiplied_as_they_come(rounded):
     layer, given = prepared(nn.Linear(8, 8)).double(), torch.randn(3, 8, dtype=torch.double)
     assert torch.equal(layer(given), given @ layer.weight.T + layer.bias)
     half = prepared(nn.Linear(8, 8))
+    assert type(half) is Rounding
     with torch.autocast("cpu", torch.bfloat16):
         assert half(given.float()).dtype == torch.bfloat16
 
@@ -81,21 +107,36 @@ def test_the_rest_of_the_process_multiplies_as_before(rounded):
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_policy_and_discriminator_are_opened_as_asked(tiny_policy):
-    def kinds():
-        settings = {"layers": 1, "bidirectional": True, "max_length": 64}
-        discriminator = Discriminator.from_backbone(tiny_policy, **settings).network
-        models = load_policy(tiny_policy), discriminator
-        return {type(layer) for model in models for layer in model.modules() if isinstance(layer, nn.Linear)}
-
-    assert linear_precision() == "float32"
-    assert kinds() == {nn.Linear}
+@pytest.mark.parametrize(
+    ("asked", "can", "kinds"),
+    [
+        ("float32", True, ({nn.Linear}, {nn.Linear})),
+        ("bfloat16", False, ({nn.Linear}, {nn.Linear})),
+        ("bfloat16", True, ({Rounding, RoundingHead}, {Rounding})),
+    ],
+)
+def test_policy_and_discriminator_are_opened_as_asked(tiny_policy, monkeypatch, asked, can, kinds):
+    monkeypatch.setattr("rtt.precision.rounds", lambda: can)
+    compute_with(None, asked)
     try:
-        compute_with(None, "bfloat16")
-        assert linear_precision() == "bfloat16"
-        assert kinds() == {Rounding}
+        assert linear_precision() == asked
+        policy = load_policy(tiny_policy)
+        discriminator = Discriminator.from_backbone(tiny_policy, layers=1, bidirectional=True, max_length=64)
     finally:
         compute_with(None, "float32")
+    found = (
+        {type(layer) for layer in model.modules() if isinstance(layer, nn.Linear)}
+        for model in (policy, discriminator.network)
+    )
+    assert tuple(found) == kinds
+
+
+@pytest.mark.parametrize(
+    ("known", "can"), [({"amx_bf16": True}, True), ({"avx512_bf16": True}, True), ({"avx2": True}, False)]
+)
+def test_which_processors_round(monkeypatch, known, can):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    assert rounds() is can
 
 
 def test_threads_are_set_or_left_alone():

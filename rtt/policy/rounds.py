@@ -218,6 +218,8 @@ def _train(config: Config, arm: Arm, seed: int, last: int, inputs: Inputs, outpu
 
     compute_with(policy.threads, config.linear_precision)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # It would also write into all memory before it is used, for the sake of programs that read it too early.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     rollouts = RolloutLog(work / "rollouts")
     judge = open_judge(config)
     logs = processes.on_first(lambda: (MetricLog(work / "metrics.jsonl", done), MetricLog(work / COSTS, done)))

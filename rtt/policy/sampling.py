@@ -3,16 +3,16 @@ for few rows; on a graphics card, weights rounded once and not for each token.""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, GenerationConfig
 from transformers.cache_utils import DynamicLayer
 
-from rtt.precision import Rounding, rounding
+from rtt.precision import LINEAR, Rounding, RoundingHead, rounding
 
 PACKED_BYTES = 2**32
 """Weights that :func:`packed` copies, at most."""
@@ -132,23 +132,26 @@ def packed(model: Any, rows: int) -> Iterator[None]:
     layers = _packable(model)
     try:
         for layer in layers:
-            weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), rows)
-            around = rounding if type(layer) is Rounding else nullcontext
-            layer.__dict__["forward"] = partial(_product, weight=weight, bias=layer.bias, around=around)
+            layer.__dict__["forward"] = partial(
+                _product, kind=type(layer), bias=layer.bias, weight=_laid_out(layer, rows)
+            )
         yield
     finally:
         for layer in layers:
             layer.__dict__.pop("forward", None)
 
 
-def _product(
-    given: torch.Tensor,
-    *,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    around: Callable[[], AbstractContextManager[None]],
-) -> torch.Tensor:
-    with around():
+def _laid_out(layer: torch.nn.Linear, rows: int) -> torch.Tensor:
+    weight = layer.weight.detach()
+    return torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16() if type(layer) is Rounding else weight, rows)
+
+
+def _product(given: torch.Tensor, *, kind: type, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """As the layer of this kind gives it."""
+    if kind is Rounding:
+        own = None if bias is None else bias.bfloat16()
+        return torch.ops.mkldnn._linear_pointwise(given.bfloat16(), weight, own, "none", [], "").float()
+    with rounding() if kind is RoundingHead else nullcontext():
         return torch.ops.mkldnn._linear_pointwise(given, weight, bias, "none", [], "")
 
 
@@ -160,7 +163,7 @@ def _packable(model: Any) -> list[torch.nn.Linear]:
     layers = [
         layer
         for layer in model.modules()
-        if type(layer) in (torch.nn.Linear, Rounding)
+        if type(layer) in LINEAR
         and layer.weight.device.type == "cpu"
         and layer.weight.dtype == torch.float32
         and "forward" not in layer.__dict__
@@ -180,7 +183,7 @@ def rounded(model: Any) -> Iterator[None]:
     layers = [
         layer
         for layer in model.modules()
-        if type(layer) in (torch.nn.Linear, Rounding)
+        if type(layer) in LINEAR
         and layer.weight.dtype == torch.float32
         and layer.weight is not embeddings
         and torch.is_autocast_enabled(kind)
@@ -193,3 +196,55 @@ def rounded(model: Any) -> Iterator[None]:
     finally:
         for layer, weight in zip(layers, before, strict=True):
             layer.weight.data = weight
+
+
+def decode(
+    model: Any,
+    input_ids: torch.Tensor,
+    logits_processor: Any,
+    stopping_criteria: Any,
+    generation_config: GenerationConfig,
+    **known: Any,
+) -> torch.Tensor:
+    """The loop of `model.generate` (its ``custom_generate``) for a model that needs nothing but these, on a processor.
+
+    Args:
+        input_ids: (B, P), padded on the left.
+        known: the ``cache`` of all but the last of them, and the ``attention_mask`` (B, P), None where all are seen.
+
+    Returns:
+        (B, P + T).
+    """
+    attention_mask = known["attention_mask"]
+    if attention_mask is None:
+        attention_mask = torch.ones_like(input_ids)
+    going_on = torch.ones(len(input_ids), dtype=torch.bool)
+    while going_on.any():
+        logits = model(
+            input_ids=input_ids[:, -1:],
+            attention_mask=attention_mask,
+            position_ids=attention_mask.sum(dim=1, keepdim=True) - 1,
+            cache=known["cache"],
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        scores = logits_processor(input_ids, logits.float())
+        chosen = draw(scores.softmax(dim=-1)) if generation_config.do_sample else scores.argmax(dim=-1)
+        chosen = torch.where(going_on, chosen, generation_config.pad_token_id or 0)
+        input_ids = torch.cat([input_ids, chosen[:, None]], dim=1)
+        attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(chosen), 1)], dim=1)
+        going_on = going_on & ~stopping_criteria(input_ids, None)
+    return input_ids
+
+
+def draw(shares: torch.Tensor) -> torch.Tensor:
+    """One place in each row of (B, V), drawn with probabilities in the proportion of `shares`, to about 1e-6.
+
+    One random number a row, where torch.multinomial draws one for every place: at 49,152 words that is a tenth of
+    sampling.
+    """
+    reached = shares.cumsum(dim=1)
+    whole = reached[:, -1:]
+    goal = torch.rand(len(shares), 1, dtype=shares.dtype) * whole
+    below = whole.nextafter(torch.zeros_like(whole))  # a goal rounded up to the whole would be beyond the last place
+    return torch.searchsorted(reached, goal.minimum(below), right=True)[:, 0]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache, GenerationConfig
 
-from rtt.policy.sampling import gathered, merged, packed, rounded
+from rtt.policy.sampling import decode, gathered, merged, packed, rounded
 
 LONGEST_ROW = 4096
 """Tokens in a packed row at most, unless it holds one response: attention is dense, so its cost grows with the
@@ -68,7 +68,9 @@ def generate(
     with merged(model), packed(model, len(input_ids)), rounded(model):
         room = 1 + (generation_config.max_new_tokens or 0)
         readable = can_share(model) and len(input_ids[0]) > 1
-        known = {"cache": _read(model, input_ids, attention_mask, room)} if readable else {}
+        known: dict[str, Any] = {"cache": _read(model, input_ids, attention_mask, room)} if readable else {}
+        if known and model.device.type == "cpu":
+            known["custom_generate"] = decode
         # The class's own: an instance may have this function in its place.
         return type(model).generate(
             model, input_ids=input_ids, attention_mask=attention_mask, generation_config=generation_config, **known

@@ -8,8 +8,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import DynamicCache, GenerationConfig
 
 from rtt.policy.pretrained import load_policy
-from rtt.policy.sampling import gathered, merged, packed, rounded
+from rtt.policy.sampling import draw, gathered, merged, packed, rounded
 from rtt.policy.sharing import generate
+from rtt.precision import Rounding, RoundingHead, compute_with
 
 
 @pytest.fixture
@@ -132,16 +133,60 @@ def test_what_is_not_merged(tiny_policy, model):
                 assert same(weights(other), before)
 
 
-def test_a_merged_adapter_samples_what_it_samples_by_itself(tiny_policy):
+@pytest.mark.parametrize("more", [{}, {"temperature": 0.7, "top_k": 5}, {"do_sample": False}], ids=str)
+def test_a_merged_adapter_samples_what_it_samples_by_itself(tiny_policy, monkeypatch, more):
+    # but for the draw itself, of which transformers has its own way
+    monkeypatch.setattr("rtt.policy.sampling.draw", lambda shares: torch.multinomial(shares, 1)[:, 0])
     model = adapted(tiny_policy)
     prompts = torch.tensor([[5, 6, 7, 8]] * 4 + [[9, 10, 11, 12]] * 4)
     asked = {"input_ids": prompts, "attention_mask": torch.ones_like(prompts)}
-    sampling = GenerationConfig(max_new_tokens=12, do_sample=True, pad_token_id=2, eos_token_id=400)
+    settings = {"do_sample": True, "max_new_tokens": 12, "pad_token_id": 2, "eos_token_id": [400, 401], **more}
+    sampling = GenerationConfig(**settings)
     torch.manual_seed(0)
     expected = model.generate(**asked, generation_config=sampling)
     torch.manual_seed(0)
     assert torch.equal(generate(model, **asked, generation_config=sampling), expected)
-    assert len({tuple(row) for row in expected.tolist()}) == 8
+    assert len({tuple(row) for row in expected.tolist()}) == (8 if sampling.do_sample else 2)
+
+
+def test_a_draw_by_hand(monkeypatch):
+    shares = torch.tensor([[0.0, 0.5, 0.0, 0.25, 0.25], [2.0, 0.0, 2.0, 0.0, 0.0]])  # reached: .5 .75 1, and 2 4
+    for number, places in (
+        (0.0, [1, 0]),
+        (0.49, [1, 0]),
+        (0.5, [3, 2]),
+        (0.74, [3, 2]),
+        (0.75, [4, 2]),
+        (0.99, [4, 2]),
+    ):
+        monkeypatch.setattr(torch, "rand", lambda *size, number=number, **_: torch.full(size, number))
+        assert draw(shares).tolist() == places
+    monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.ones(size))  # which is never drawn, but for rounding
+    assert draw(shares).tolist() == [4, 4]
+
+
+def test_draws_come_as_often_as_they_should():
+    torch.manual_seed(0)
+    shares = torch.rand(1000).softmax(dim=0) * (torch.arange(1000) % 3 > 0)
+    counts = torch.bincount(draw(shares.expand(200_000, -1)), minlength=1000)
+    assert not counts[::3].any()
+    kept = shares > 0
+    expected = 200_000 * shares[kept] / shares.sum()
+    statistic = ((counts[kept] - expected) ** 2 / expected).sum().item()
+    assert 550 < statistic < 790  # χ² with 665 degrees of freedom: mean 665, deviation 36
+
+
+def test_an_answer_that_ends_is_padded_and_the_others_go_on(model):
+    settings = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 2}
+    ids = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
+    asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    free = generate(model, **asked, generation_config=GenerationConfig(**settings, eos_token_id=[]))
+    stop = free[0, 6].item()
+    assert stop not in free[1].tolist()
+    ended = generate(model, **asked, generation_config=GenerationConfig(**settings, eos_token_id=stop))
+    first = free[0].tolist().index(stop, 4)
+    assert ended[0].tolist() == [*free[0, : first + 1].tolist(), *[2] * (15 - first)]
+    assert torch.equal(ended[1], free[1])
 
 
 @torch.no_grad()
@@ -161,8 +206,28 @@ def test_packed_weights_say_the_same_and_leave_no_trace(model):
 
 
 @torch.no_grad()
-def test_packed_layers_add_their_bias():
-    layer = torch.nn.Linear(3, 2)
+def test_packed_layers_round_as_they_do_otherwise(tiny_policy, monkeypatch):
+    monkeypatch.setattr("rtt.precision.rounds", lambda: True)
+    ids = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
+    exact = load_policy(tiny_policy)(input_ids=ids).logits
+    compute_with(None, "bfloat16")
+    try:
+        model = load_policy(tiny_policy)
+    finally:
+        compute_with(None, "float32")
+    expected = model(input_ids=ids).logits
+    with packed(model, 2):
+        assert all("forward" in vars(layer) for layer in model.modules() if isinstance(layer, torch.nn.Linear))
+        found = model(input_ids=ids).logits
+    far = (expected - exact).abs().max()
+    assert far > 0
+    assert (found - expected).abs().max() < far / 2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [torch.nn.Linear, Rounding, RoundingHead])
+def test_packed_layers_add_their_bias(kind):
+    layer = kind(3, 2)
     layer.weight.copy_(torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, 0.0]]))
     layer.bias.copy_(torch.tensor([10.0, 20.0]))
     with packed(layer, 1):
