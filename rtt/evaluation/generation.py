@@ -16,6 +16,7 @@ from rtt.judging.cases import Message
 from rtt.policy import sharing
 from rtt.policy.checkpoints import verify
 from rtt.policy.pretrained import load_policy, load_tokenizer, require_chat_template
+from rtt.policy.sampling import draw_quickly
 from rtt.processes import device
 
 PROMPT_TOKENS = 256
@@ -141,6 +142,7 @@ def generate(
                 input_ids=batch["input_ids"],
                 attention_mask=batch["attention_mask"],
                 generation_config=generation,
+                draw=draw_quickly,
             )
             for i, ids in zip(chosen, output[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
                 answers[i] = read_answer(tokenizer, ids, ends)

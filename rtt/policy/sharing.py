@@ -6,14 +6,15 @@ G responses of T tokens to a prompt of P tokens cost P + G·T tokens in place of
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from transformers import DynamicCache, GenerationConfig
 
-from rtt.policy.sampling import decode, gathered, merged, packed, rounded
+from rtt.policy.sampling import decode, draw, gathered, merged, packed, rounded
 
 LONGEST_ROW = 4096
 """Tokens in a packed row at most, unless it holds one response: attention is dense, so its cost grows with the
@@ -53,7 +54,12 @@ def equal_prompts(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
 
 @torch.no_grad()
 def generate(
-    model: Any, *, input_ids: torch.Tensor, attention_mask: torch.Tensor, generation_config: GenerationConfig
+    model: Any,
+    *,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    generation_config: GenerationConfig,
+    draw: Callable[[torch.Tensor], torch.Tensor] = draw,
 ) -> torch.Tensor:
     """`model.generate`, with equal prompts read once, weights as sampling wants them meanwhile, and no copying of the
     cache.
@@ -61,6 +67,7 @@ def generate(
     Args:
         input_ids: (B, P), padded on the left.
         attention_mask: (B, P).
+        draw: one place in each row of (B, V) shares, on a processor.
 
     Returns:
         (B, P + T): prompts and what was sampled.
@@ -70,7 +77,7 @@ def generate(
         readable = can_share(model) and len(input_ids[0]) > 1
         known: dict[str, Any] = {"cache": _read(model, input_ids, attention_mask, room)} if readable else {}
         if known and model.device.type == "cpu":
-            known["custom_generate"] = decode
+            known["custom_generate"] = partial(decode, draw=draw)
         # The class's own: an instance may have this function in its place.
         return type(model).generate(
             model, input_ids=input_ids, attention_mask=attention_mask, generation_config=generation_config, **known

@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import DynamicCache, GenerationConfig
 
 from rtt.policy.pretrained import load_policy
-from rtt.policy.sampling import draw, gathered, merged, packed, rounded
+from rtt.policy.sampling import draw_quickly, gathered, merged, packed, rounded
 from rtt.policy.sharing import generate
 from rtt.precision import Rounding, RoundingHead, compute_with
 
@@ -134,9 +134,7 @@ def test_what_is_not_merged(tiny_policy, model):
 
 
 @pytest.mark.parametrize("more", [{}, {"temperature": 0.7, "top_k": 5}, {"do_sample": False}], ids=str)
-def test_a_merged_adapter_samples_what_it_samples_by_itself(tiny_policy, monkeypatch, more):
-    # but for the draw itself, of which transformers has its own way
-    monkeypatch.setattr("rtt.policy.sampling.draw", lambda shares: torch.multinomial(shares, 1)[:, 0])
+def test_a_merged_adapter_samples_what_it_samples_by_itself(tiny_policy, more):
     model = adapted(tiny_policy)
     prompts = torch.tensor([[5, 6, 7, 8]] * 4 + [[9, 10, 11, 12]] * 4)
     asked = {"input_ids": prompts, "attention_mask": torch.ones_like(prompts)}
@@ -151,24 +149,18 @@ def test_a_merged_adapter_samples_what_it_samples_by_itself(tiny_policy, monkeyp
 
 def test_a_draw_by_hand(monkeypatch):
     shares = torch.tensor([[0.0, 0.5, 0.0, 0.25, 0.25], [2.0, 0.0, 2.0, 0.0, 0.0]])  # reached: .5 .75 1, and 2 4
-    for number, places in (
-        (0.0, [1, 0]),
-        (0.49, [1, 0]),
-        (0.5, [3, 2]),
-        (0.74, [3, 2]),
-        (0.75, [4, 2]),
-        (0.99, [4, 2]),
-    ):
+    expected = {0.0: [1, 0], 0.49: [1, 0], 0.5: [3, 2], 0.74: [3, 2], 0.75: [4, 2], 0.99: [4, 2]}
+    for number, places in expected.items():
         monkeypatch.setattr(torch, "rand", lambda *size, number=number, **_: torch.full(size, number))
-        assert draw(shares).tolist() == places
+        assert draw_quickly(shares).tolist() == places
     monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.ones(size))  # which is never drawn, but for rounding
-    assert draw(shares).tolist() == [4, 4]
+    assert draw_quickly(shares).tolist() == [4, 2]
 
 
 def test_draws_come_as_often_as_they_should():
     torch.manual_seed(0)
     shares = torch.rand(1000).softmax(dim=0) * (torch.arange(1000) % 3 > 0)
-    counts = torch.bincount(draw(shares.expand(200_000, -1)), minlength=1000)
+    counts = torch.bincount(draw_quickly(shares.expand(200_000, -1)), minlength=1000)
     assert not counts[::3].any()
     kept = shares > 0
     expected = 200_000 * shares[kept] / shares.sum()
