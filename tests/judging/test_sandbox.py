@@ -332,6 +332,8 @@ def test_a_worker_that_breaks_is_replaced_and_one_check_is_lost():
 
 def test_an_interrupt_leaves_no_process():
     program = (
+        # a shell ignores interrupts for what it runs in the background, these tests included
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from rtt.config import Sandbox; from rtt.judging.cases import Case; from rtt.judging.sandbox import Programs\n"
         "from rtt.rubrics import Rubric\n"
         "source = 'def check_following(i, r):\\n    while True: pass'\n"
