@@ -15,7 +15,7 @@ rule evaluate_base:
         layout.base_log(RESULTS, "{benchmark}"),
     threads: SETTINGS.evaluation.threads
     resources:
-        mem_mb=2500,
+        mem_mb=4000,
     params:
         config=CONFIG,
         settings=evaluation_settings,
@@ -51,7 +51,7 @@ rule evaluate_round:
         layout.evaluation_log(RESULTS, "{arm}", "{seed}", "{round}", "{benchmark}"),
     threads: SETTINGS.evaluation.threads
     resources:
-        mem_mb=2500,
+        mem_mb=4000,
     params:
         config=CONFIG,
         settings=evaluation_settings,

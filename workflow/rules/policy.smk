@@ -19,7 +19,7 @@ rule train_round:
     priority: 10
     threads: SETTINGS.policy.threads * LAUNCHER.get("num_processes", 1)
     resources:
-        mem_mb=4000,
+        mem_mb=6000,
     params:
         config=CONFIG,
         settings=arm_settings,
@@ -62,7 +62,7 @@ rule train_offline_round:
     priority: 10
     threads: SETTINGS.policy.threads * LAUNCHER.get("num_processes", 1)
     resources:
-        mem_mb=4000,
+        mem_mb=6000,
     params:
         config=CONFIG,
         settings=arm_settings,
