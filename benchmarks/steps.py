@@ -87,7 +87,9 @@ def steps(config: Config, inputs: Inputs, variant: str, count: int) -> list[dict
 def main() -> None:
     parser = options(__doc__, __file__)
     parser.add_argument("--config", type=Path, default=Path("config/config.yaml"))
-    parser.add_argument("--precision", help="in place of the configuration's linear_precision")
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), help="in place of the configuration's linear_precision"
+    )
     parser.add_argument("--turns", type=int, default=5, help="how often each variant has its turn")
     parser.add_argument("--steps", type=int, default=3, help="steps a turn; the first, which warms up, is not counted")
     asked = parser.parse_args()

@@ -522,7 +522,7 @@ class Config(_Section):
     results: str = "results"
     """Folder everything is written to."""
     linear_precision: Literal["float32", "bfloat16"] = "float32"
-    """Of what linear layers multiply, where a processor has instructions for it; they sum in single precision."""
+    """Of what linear layers multiply and give, where a processor has instructions for it; sums are in single."""
     sources: Sources
     prompts: Prompts
     judge: Judge | None = None
