@@ -166,8 +166,11 @@ def operations(work: Work, policy: Shape, reader: Reader | None) -> dict[str, fl
             both = work.criterion + work.response
             relevance = reader.shape.passed(pairs * both, both / 2)
         else:
-            relevance = reader.shape.passed(response, work.response / 2)
-            relevance += reader.shape.passed(criteria * work.criterion, work.criterion / 2)
+            relevance = reader.shape.passed(criteria * work.criterion, work.criterion / 2)
+            if reader.reading == "after":
+                relevance += reader.shape.passed(pairs * work.response, work.criterion + work.response / 2)
+            else:
+                relevance += reader.shape.passed(response, work.response / 2)
     return {"read": read, "write": write, "loss": forward * passes, "relevance": relevance}
 
 

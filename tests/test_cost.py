@@ -53,9 +53,12 @@ def test_a_prompt_is_read_by_each_response_where_nothing_is_shared():
     assert alone["write"] == shared["write"]
 
 
-def test_relevance_by_hand_for_both_readings():
+def test_relevance_by_hand_for_each_reading():
     pair = operations(WORK, SHAPE, Reader(SHAPE, "pair"))["relevance"]
     assert pair == 2 * BODY * (24 * 12) + 32 * (24 * 12) * 6  # 24 pairs of 12 tokens
+    after = operations(WORK, SHAPE, Reader(SHAPE, "after"))["relevance"]
+    # 24 pairs of 10 tokens that see the criterion's 2 too, and the criteria of `apart`
+    assert after == 2 * BODY * 240 + 32 * 240 * 7 + 2 * BODY * 12 + 32 * 12 * 1
     apart = operations(WORK, SHAPE, Reader(SHAPE, "apart"))["relevance"]
     # 8 responses of 10 tokens, and 3 criteria of each of two prompts, of 2 tokens
     assert apart == 2 * BODY * 80 + 32 * 80 * 5 + 2 * BODY * 12 + 32 * 12 * 1

@@ -7,9 +7,6 @@ True) means the entry counts; what lies outside a mask, NaN and infinity include
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
 
 from rtt.credit.rewards import as_floating, read_verdicts, require_dims, require_shape, shares
@@ -21,7 +18,7 @@ BLOCK = 2**22
 """Entries of relevance worked on at once, and so copied at most, unless one group has more."""
 
 CACHED = 2**19
-"""Entries that stay in a processor's cache from one reading to the next."""
+"""The same on a processor: they stay in its cache from one reading to the next."""
 
 FAR = 4.0
 """A mean of so many deviations is taken off before squares are summed, which would lose digits beside its own."""
@@ -182,7 +179,7 @@ def _token_term(
     min_std: float,
 ) -> torch.Tensor:
     """As :func:`token_advantages`, whose arguments are checked by then; `share` is each rubric's in the mean."""
-    n_rows, n_rubrics, n_tokens = relevance.shape
+    n_rows, _, n_tokens = relevance.shape
     verdicts = torch.where(valid, verdicts, 0)
     by_rubric = share * verdicts
     if partition == "softmax_share":
@@ -191,28 +188,30 @@ def _token_term(
         by_rubric = scores[:, :, 0] * share * valid.sum(dim=1, keepdim=True)
     # as bytes, which are summed without a wider copy of each
     counts = valid * tokens.view(torch.uint8).sum(dim=1, keepdim=True, dtype=torch.int32)  # (B, K)
-    term = relevance.new_empty(n_rows, n_tokens)
-    at_once = group_size * max(1, BLOCK // (group_size * n_rubrics * n_tokens))
-    for start in range(0, n_rows, at_once):
-        rows = slice(start, start + at_once)
-        entries = _blanked(relevance[rows], counts[rows], tokens[rows])
-        if partition == "softmax_share":
-            entries = _shares_of_relevance(entries, valid[rows])
-        if partition in ("softmax_share", "pooled"):
-            factors, constant = by_rubric[rows], None
-        else:
-            # a response on its own is a group of one
-            size = group_size if partition == "per_rubric" else 1
-            moments = _moments(entries, counts[rows], tokens[rows])
-            factors, constant = _scores(moments, counts[rows], verdicts[rows], share[rows], size, eps, min_std)
-            entries = moments.entries
-        torch.bmm(factors[:, None, :].to(term.dtype), entries, out=term[rows, None])
-        if constant is not None:
-            term[rows] += constant[:, None].to(term.dtype)
+    if partition in ("softmax_share", "pooled"):
+        term = relevance.new_empty(n_rows, n_tokens)
+        factors = by_rubric.to(term.dtype)[:, None, :]
+        for rows in _blocks(relevance, group_size):
+            entries = _blanked(relevance[rows], counts[rows], tokens[rows])
+            if partition == "softmax_share":
+                entries = _shares_of_relevance(entries, valid[rows])
+            torch.bmm(factors[rows], entries, out=term[rows, None])
+    else:
+        # a response on its own is a group of one
+        size = group_size if partition == "per_rubric" else 1
+        term = _mean_score(relevance, counts, tokens, verdicts, share, size, eps, min_std)
     if partition == "pooled":
         answered = valid.any(dim=1, keepdim=True)
         term = _standardise_(term[:, None, :], answered, tokens, group_size, eps, min_std)[:, 0]
     return term if (counts == n_tokens).all() else term.masked_fill_(~tokens | ~valid.any(dim=1, keepdim=True), 0)
+
+
+def _blocks(relevance: torch.Tensor, group_size: int) -> list[slice]:
+    """The rows of (B, K, T) in parts of whole groups that are worked on at once."""
+    n_rows, per_row = len(relevance), relevance[0].numel()
+    entries = CACHED if relevance.device.type == "cpu" else BLOCK
+    at_once = group_size * max(1, entries // (group_size * per_row))
+    return [slice(start, start + at_once) for start in range(0, n_rows, at_once)]
 
 
 def _standardise_(
@@ -308,88 +307,70 @@ def _blanked(relevance: torch.Tensor, counts: torch.Tensor, tokens: torch.Tensor
     return torch.where((counts > 0)[:, :, None] & tokens[:, None, :], relevance, 0)
 
 
-@dataclass(frozen=True)
-class _Moments:
-    """What relevance looks like over the tokens of each row and rubric that count.
-
-    Attributes:
-        entries: (B, K, T), the relevance less `centre`; 0 where it does not count.
-        centre, mean, variance: (B, K) in double precision; `mean` is that of the relevance.
-    """
-
-    entries: torch.Tensor
-    centre: torch.Tensor
-    mean: torch.Tensor
-    variance: torch.Tensor
-
-
-def _moments(entries: torch.Tensor, counts: torch.Tensor, tokens: torch.Tensor) -> _Moments:
-    """One reading for sums and one for squares, which is enough unless the mean is far larger than the deviation: such
-    rubrics are read again less their mean.
-
-    Args:
-        entries: (B, K, T), 0 where an entry does not count. Not written to.
-        counts: (B, K), how many of a row and rubric count.
-        tokens: (B, T) boolean.
-    """
-    counts = counts.clamp(min=1)
-
-    def read(some: torch.Tensor, n: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        found = [(part.sum(dim=-1), torch.linalg.vector_norm(part, dim=-1)) for part in _in_cache(some)]
-        sums, norms = (torch.cat(parts).double() for parts in zip(*found, strict=True))
-        mean = sums / n
-        return mean, (norms.square() / n).addcmul(mean, mean, value=-1)
-
-    mean, variance = read(entries, counts)
-    centre = torch.zeros_like(mean)
-    far = mean.abs() > FAR * variance.clamp(min=0).sqrt()
-    if far.any():
-        j, k = far.nonzero(as_tuple=True)
-        centre[j, k] = mean[j, k].to(entries.dtype).double()
-        off = (entries[j, k] - centre[j, k, None].to(entries.dtype)).masked_fill_(~tokens[j], 0)
-        rest, variance[j, k] = read(off, counts[j, k])
-        mean = centre.index_put((j, k), centre[j, k] + rest) + torch.where(far, 0, mean)
-        entries = entries.index_put((j, k), off)
-    return _Moments(entries, centre, mean, variance.clamp(min=0))
-
-
-def _in_cache(entries: torch.Tensor) -> Sequence[torch.Tensor]:
-    """`entries` (B, …) in parts that stay in a processor's cache from one reading to the next."""
-    return entries.split(max(1, CACHED // max(1, entries[:1].numel())))
-
-
-def _scores(
-    moments: _Moments,
+def _mean_score(
+    relevance: torch.Tensor,
     counts: torch.Tensor,
+    tokens: torch.Tensor,
     verdicts: torch.Tensor,
     share: torch.Tensor,
     group_size: int,
     eps: float,
     min_std: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mean over valid rubrics of the z-scores of r · w, as what its (B, K, T) entries are multiplied by before they
-    are summed over k, (B, K), and what is added then, (B,).
+) -> torch.Tensor:
+    """The mean over valid rubrics of the z-scores of r · w, (B, T); what stands where no token counts means nothing.
 
-    The scores themselves are never made: the mean over k of share · (r · w - mean) / (std + eps) is the product of a
-    vector and a matrix.
+    The scores themselves are never made: the mean over k of share · (r · w - mean) / (std + eps) is a vector times a
+    matrix, and a number. A block is read three times, for sums, squares and product, and comes from memory once.
 
     Args:
-        moments: of w.
+        relevance: (B, K, T), w.
         counts: (B, K), how many tokens of a row and rubric count.
+        tokens: (B, T) boolean.
         verdicts: (B, K), 0 where there is none.
         share: (B, K), each rubric's share in the mean; 0 where there is no verdict.
         group_size: rows standardised together, per rubric.
+        eps, min_std: as in :func:`token_advantages`.
     """
-    r = verdicts.double()
-    mean, variance = r * moments.mean, r.square() * moments.variance
-    if group_size > 1:
-        own, (mean, variance) = mean, (_over_groups(one, counts, group_size) for one in (mean, variance))
-        variance = variance + _over_groups((own - mean).square(), counts, group_size)
-    std = variance.sqrt()
-    # Equal values lie off their mean by no more than its rounding.
-    flat = (std < min_std) | (std <= 4 * torch.finfo(verdicts.dtype).eps * mean.abs())
-    factors = torch.where(flat, 0, share / (std + eps))
-    return factors * r, (factors * (r * moments.centre - mean)).sum(dim=1)
+    term = relevance.new_empty(len(relevance), relevance.shape[2])
+    n, r = counts.clamp(min=1).double(), verdicts.double()
+    sizes, squares = r.abs(), r.square()
+    rounding = 4 * torch.finfo(verdicts.dtype).eps  # equal values lie off their mean by no more
+    means, variances = torch.empty_like(r), torch.empty_like(r)
+
+    def score(rows: slice, centre: torch.Tensor | None) -> None:
+        """Writes the rows of `term`, and of `means` and `variances` of what was read: w less `centre` (B, K)."""
+        entries = _blanked(relevance[rows], counts[rows], tokens[rows])
+        if centre is not None:
+            entries = (entries - centre[rows, :, None].to(entries.dtype)).masked_fill_(~tokens[rows, None, :], 0)
+        sums, norms = entries.sum(dim=2), torch.linalg.vector_norm(entries, dim=2)
+        mean = torch.div(sums, n[rows], out=means[rows])
+        variance = norms.double().square_().div_(n[rows])
+        variance = torch.addcmul(variance, mean, mean, value=-1, out=variances[rows]).clamp_(min=0)
+        mean = r[rows] * (mean if centre is None else mean + centre[rows])
+        if group_size == 1:
+            std = sizes[rows] * variance.sqrt()
+        else:
+            own, variance = mean, squares[rows] * variance
+            mean, variance = (_over_groups(one, counts[rows], group_size) for one in (own, variance))
+            std = (variance + _over_groups((own - mean).square_(), counts[rows], group_size)).sqrt_()
+        flat = (std < min_std) | (std <= rounding * mean.abs())
+        factors = (share[rows] / (std + eps)).masked_fill_(flat, 0)
+        off = -mean if centre is None else r[rows] * centre[rows] - mean
+        constant = torch.linalg.vecdot(factors, off).to(term.dtype)
+        torch.baddbmm(
+            constant[:, None, None], (factors * r[rows]).to(term.dtype)[:, None, :], entries, out=term[rows, None]
+        )
+
+    blocks = _blocks(relevance, group_size)
+    for rows in blocks:
+        score(rows, None)
+    far = means.abs() > FAR * variances.sqrt()
+    if far.any():
+        centre = torch.where(far, means, 0).to(relevance.dtype).double()
+        for rows in blocks:
+            if far[rows].any():
+                score(rows, centre)
+    return term
 
 
 def _over_groups(values: torch.Tensor, counts: torch.Tensor, group_size: int) -> torch.Tensor:

@@ -5,7 +5,6 @@ G responses of T tokens to a prompt of P tokens cost P + G·T tokens in place of
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache, GenerationConfig
 
+from rtt.attention import sees_all
 from rtt.policy.sampling import decode, draw, gathered, merged, packed, rounded
 
 LONGEST_ROW = 4096
@@ -25,23 +25,6 @@ READ_AT_ONCE = 1536
 
 ROW = "row"
 """Key of a row's number in its batch, (B,)."""
-
-
-def can_share(model: Any) -> bool:
-    """Whether every layer attends to all earlier tokens, by a kernel that takes any mask and any positions.
-
-    No: windows over the last tokens, layers with a running state, positions read off the mask, flash attention.
-    """
-    config = model.config.get_text_config()
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    windowed = getattr(config, "sliding_window", None) and not hasattr(config, "layer_types")
-    return (
-        not config.is_encoder_decoder
-        and not windowed
-        and set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
-        and getattr(config, "_attn_implementation", None) in ("sdpa", "eager")
-        and {"position_ids", "cache"} <= set(inspect.signature(type(base).forward).parameters)
-    )
 
 
 def equal_prompts(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
@@ -74,7 +57,7 @@ def generate(
     """
     with merged(model), packed(model, len(input_ids)), rounded(model):
         room = 1 + (generation_config.max_new_tokens or 0)
-        readable = can_share(model) and len(input_ids[0]) > 1
+        readable = sees_all(model) and len(input_ids[0]) > 1
         known: dict[str, Any] = {"cache": _read(model, input_ids, attention_mask, room)} if readable else {}
         if known and model.device.type == "cpu":
             known["custom_generate"] = partial(decode, draw=draw)

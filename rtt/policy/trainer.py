@@ -22,6 +22,7 @@ from transformers.trainer_utils import set_seed
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer import add_fused_lm_head
 
+from rtt.attention import sees_all
 from rtt.config import Arm, Policy
 from rtt.credit.rewards import response_rewards
 from rtt.judging.cases import Judge
@@ -31,7 +32,7 @@ from rtt.policy.diagnostics import divergence, relevance_entropy, unrelated_text
 from rtt.policy.likelihood import can_project, project
 from rtt.policy.resampling import LEFT, groups_without_spread, replace_rows
 from rtt.policy.rollouts import RolloutLog
-from rtt.policy.sharing import ROW, can_share, generate, in_order, pack, unpack
+from rtt.policy.sharing import ROW, generate, in_order, pack, unpack
 from rtt.processes import gathered, is_first, on_first, rank
 from rtt.relevance.offsets import token_spans
 from rtt.relevance.sources import RelevanceBatch, RelevanceSource
@@ -117,7 +118,7 @@ class RTTGRPOTrainer(GRPOTrainer):
         self._seed_sampling(config)
         # Where weights lie in parts, every process has to make the same passes, whatever prompts it has.
         whole = self.accelerator.distributed_type not in (DistributedType.FSDP, DistributedType.DEEPSPEED)
-        self.sharing = policy.share_prompts and whole and can_share(self.model)
+        self.sharing = policy.share_prompts and whole and sees_all(self.model)
         if self.sharing:
             model: Any = self.accelerator.unwrap_model(self.model)
             model.generate = partial(self._sampled, model)  # the parent calls it with nothing but these arguments

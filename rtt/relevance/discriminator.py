@@ -26,6 +26,7 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from rtt.attention import sees_all
 from rtt.errors import UserError
 from rtt.precision import prepared
 from rtt.processes import device
@@ -85,6 +86,12 @@ class Discriminator:
                 "the backbone's tokenizer cannot say where its tokens lie in the text",
                 where=tokenizer.name_or_path,
                 todo="use a backbone with a tokenizer.json",
+            )
+        if reading == "after" and not sees_all(body):
+            raise UserError(
+                "the backbone does not let a response see what was read of its criterion before",
+                where=tokenizer.name_or_path,
+                todo="set discriminator.reading to pair, or take a decoder whose layers attend to all earlier tokens",
             )
         body.config.is_causal = not bidirectional  # read at every forward pass, for the mask and the attention
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0

@@ -1,24 +1,27 @@
 """The networks a discriminator may be: a language model's body, and what turns its states into a logit a token.
 
-Both read a batch of pairs and answer with one logit per response token of each. `Together` reads each pair as one text:
-K rubrics cost K readings of the response. `Apart` reads each different criterion and each different response once, and
-lets a light head bring the two together.
+All read a batch of pairs and answer with one logit per response token of each. `Together` reads each pair as one text:
+K rubrics cost K readings of the response. So does `After`, but a criterion is read once for all its responses. `Apart`
+reads each different response once too, and lets a light head bring the two together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from rtt.relevance.offsets import Span
 
-Reading = Literal["pair", "apart"]
+Reading = Literal["pair", "after", "apart"]
+
+Asked = TypeVar("Asked")
 
 HEADS, HEAD_SIZE, INNER = 4, 32, 256
 """Of the head that brings criterion and response together: attention heads, their size, and its inner width."""
@@ -109,7 +112,106 @@ class Together(Network):
         return {(place,): len(pair.ids) for place, pair in enumerate(encoded) if pair.spans}
 
 
-class Apart(Network):
+class Asking(Network, Generic[Asked]):
+    """Reads each different criterion once, and then responses with what it keeps of their criteria, an `Asked`."""
+
+    def forward(self, batch: Sequence[Encoded]) -> list[Tensor]:
+        return self.about(batch, self.asked(batch))
+
+    def score(self, encoded: Sequence[Encoded], tokens: int) -> Iterator[tuple[list[int], list[Tensor]]]:
+        if not encoded:
+            return
+        asked = self.asked(encoded)  # once, however many batches the responses need
+        for places in by_length(self.units(encoded), tokens):
+            yield places, self.about([encoded[place] for place in places], asked)
+
+    def asked(self, batch: Sequence[Encoded]) -> Asked:
+        """Reads the criteria of a batch."""
+        raise NotImplementedError
+
+    def about(self, batch: Sequence[Encoded], asked: Asked) -> list[Tensor]:
+        """One logit per response token of each pair, whose criteria have been read."""
+        raise NotImplementedError
+
+
+class After(Asking["Remembered"]):
+    """Reads each response as `Together` does, as the end of one text that begins with the criterion; but a criterion is
+    read alone, does not see the response, and so is read once for all of them. Has the weights of `Together`.
+
+    Needs a backbone of which `rtt.attention.sees_all` holds.
+    """
+
+    def __init__(self, body: PreTrainedModel, hidden_size: int, pad: int) -> None:
+        super().__init__(body, pad)
+        self.mark = nn.Parameter(torch.zeros(hidden_size))
+        self.head = nn.Linear(hidden_size, 1)
+
+    def units(self, encoded: Sequence[Encoded]) -> dict[tuple[int, ...], int]:
+        return {(place,): len(pair.ids) - pair.first for place, pair in enumerate(encoded) if pair.spans}
+
+    def asked(self, batch: Sequence[Encoded]) -> Remembered:
+        numbers = _numbered(tuple(pair.ids[: pair.first]) for pair in batch)
+        rows = [list(ids) for ids in numbers]
+        seen = self.padded([[1] * len(row) for row in rows], 0).bool()
+        cache = DynamicCache()
+        self._read_on(self.body.get_input_embeddings()(self.padded(rows, self.pad)), seen, [0] * len(rows), cache)
+        return Remembered(numbers, cache, seen)
+
+    def about(self, batch: Sequence[Encoded], asked: Remembered) -> list[Tensor]:
+        which = torch.tensor([asked.numbers[tuple(pair.ids[: pair.first])] for pair in batch], device=self.mark.device)
+        rows = [pair.ids[pair.first :] for pair in batch]
+        shared = self.padded([pair.shared[pair.first :] for pair in batch], 0)
+        embeddings = self.body.get_input_embeddings()(self.padded(rows, self.pad))
+        own = self.padded([[1] * len(row) for row in rows], 0).bool()
+        seen = torch.cat([asked.seen.index_select(0, which), own], dim=1)
+        states = self._read_on(
+            embeddings + shared[..., None].to(embeddings.dtype) * self.mark,
+            *(seen, [pair.first for pair in batch], asked.cache_of(which)),
+        )
+        logits = self.head(states)[..., 0]
+        return [row[: len(pair.spans)] for row, pair in zip(logits, batch, strict=True)]
+
+    def _read_on(self, embeddings: Tensor, seen: Tensor, first: Sequence[int], cache: DynamicCache) -> Tensor:
+        """The body's states of (N, T, H) embeddings that stand after what is in the cache, and are added to it.
+
+        Args:
+            seen: (N, tokens in the cache and T) boolean, False on padding.
+            first: position of each row's first embedding.
+        """
+        count, device = embeddings.shape[1], embeddings.device
+        allowed = seen[:, None, None, :].expand(-1, 1, count, -1)
+        if self.body.config.is_causal:
+            allowed = allowed & torch.ones(count, seen.shape[1], device=device).tril(seen.shape[1] - count).bool()
+        mask = torch.zeros(allowed.shape, dtype=embeddings.dtype, device=device)
+        return self.body(
+            inputs_embeds=embeddings,
+            attention_mask=mask.masked_fill_(~allowed, torch.finfo(mask.dtype).min),
+            position_ids=torch.tensor(first, device=device)[:, None] + torch.arange(count, device=device),
+            cache=cache,
+            use_cache=True,
+        ).last_hidden_state
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What is kept of C criteria of at most c tokens: keys and values of every layer."""
+
+    numbers: dict[tuple[int, ...], int]  # token ids to a criterion's row
+    cache: DynamicCache
+    seen: Tensor  # (C, c) boolean
+
+    def cache_of(self, which: Tensor) -> DynamicCache:
+        """A cache of its own for the criteria in the rows `which` (N,)."""
+        chosen = DynamicCache()
+        for number, layer in enumerate(self.cache.layers):
+            assert isinstance(layer, DynamicLayer)
+            assert layer.keys is not None, "the layer is filled"
+            assert layer.values is not None
+            chosen.update(layer.keys.index_select(0, which), layer.values.index_select(0, which), number)
+        return chosen
+
+
+class Apart(Asking["Criteria"]):
     """Reads criteria and responses apart. Each response token attends to the criterion's tokens, and what it finds
     there, its own state and the mark go through two layers."""
 
@@ -121,24 +223,14 @@ class Apart(Network):
         self.mark = nn.Parameter(torch.zeros(INNER))
         self.inner, self.head = nn.Linear(INNER, INNER), nn.Linear(INNER, 1)
 
-    def forward(self, batch: Sequence[Encoded]) -> list[Tensor]:
-        return self._about(batch, self._asked(batch))
-
-    def score(self, encoded: Sequence[Encoded], tokens: int) -> Iterator[tuple[list[int], list[Tensor]]]:
-        if not encoded:
-            return
-        asked = self._asked(encoded)  # once, however many batches the responses need
-        for places in by_length(self.units(encoded), tokens):
-            yield places, self._about([encoded[place] for place in places], asked)
-
-    def _asked(self, batch: Sequence[Encoded]) -> _Criteria:
+    def asked(self, batch: Sequence[Encoded]) -> Criteria:
         numbers = _numbered(tuple(pair.ids[: pair.first]) for pair in batch)
         rows = [list(ids) for ids in numbers]
         states = self.read(rows)
         seen = self.padded([[1] * len(row) for row in rows], 0).bool()
-        return _Criteria(numbers, self._heads(self.key(states)), self._heads(self.value(states)), seen)
+        return Criteria(numbers, self._heads(self.key(states)), self._heads(self.value(states)), seen)
 
-    def _about(self, batch: Sequence[Encoded], asked: _Criteria) -> list[Tensor]:
+    def about(self, batch: Sequence[Encoded], asked: Criteria) -> list[Tensor]:
         numbers = _numbered(tuple(pair.ids[pair.first :]) for pair in batch)
         which = torch.tensor([asked.numbers[tuple(pair.ids[: pair.first])] for pair in batch], device=self.mark.device)
         whose = torch.tensor([numbers[tuple(pair.ids[pair.first :])] for pair in batch], device=self.mark.device)
@@ -170,7 +262,7 @@ class Apart(Network):
 
 
 @dataclass(frozen=True)
-class _Criteria:
+class Criteria:
     """C criteria as response tokens attend to them."""
 
     numbers: dict[tuple[int, ...], int]  # token ids to a criterion's row
@@ -179,7 +271,11 @@ class _Criteria:
     seen: Tensor  # (C, T) boolean
 
 
-NETWORKS: dict[Reading, type[Together] | type[Apart]] = {"pair": Together, "apart": Apart}
+NETWORKS: dict[Reading, type[Together] | type[After] | type[Apart]] = {
+    "pair": Together,
+    "after": After,
+    "apart": Apart,
+}
 
 
 def _numbered(rows: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], int]:

@@ -18,8 +18,9 @@ from transformers import (
     MistralForCausalLM,
 )
 
+from rtt.attention import sees_all
 from rtt.policy.pretrained import load_policy
-from rtt.policy.sharing import ROW, can_share, equal_prompts, generate, in_order, pack, unpack
+from rtt.policy.sharing import ROW, equal_prompts, generate, in_order, pack, unpack
 
 ABSURD = 999
 """A token that is none of the tiny model's neighbours of anything, put where no figure may come from."""
@@ -196,8 +197,8 @@ SIZES = {"vocab_size": 16, "hidden_size": 8, "intermediate_size": 8, "num_attent
 def test_an_adapter_does_not_hide_what_the_model_can(tiny_policy):
     from peft import LoraConfig, get_peft_model
 
-    assert can_share(load_policy(tiny_policy))
-    assert can_share(get_peft_model(load_policy(tiny_policy), LoraConfig(r=2, target_modules="all-linear")))
+    assert sees_all(load_policy(tiny_policy))
+    assert sees_all(get_peft_model(load_policy(tiny_policy), LoraConfig(r=2, target_modules="all-linear")))
 
 
 @pytest.mark.parametrize(
@@ -211,7 +212,7 @@ def test_an_adapter_does_not_hide_what_the_model_can(tiny_policy):
     ids=["window", "window in every second layer", "positions from the mask", "running state"],
 )
 def test_a_model_of_another_kind_shares_nothing(other):
-    assert not can_share(other())
+    assert not sees_all(other())
 
 
 def test_a_shuffled_batch_in_the_order_of_its_rows():

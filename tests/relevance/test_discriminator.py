@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralModel,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3Model,
+)
 
 from rtt.errors import UserError
 from rtt.relevance.discriminator import Discriminator, shared_words
@@ -55,7 +63,7 @@ def backbone(tmp_path_factory):
     return folder
 
 
-READINGS = pytest.mark.parametrize("reading", ["pair", "apart"])
+READINGS = pytest.mark.parametrize("reading", ["pair", "after", "apart"])
 
 
 def build(backbone, *, layers=2, bidirectional=True, max_length=64, reading="pair", attention=None):
@@ -175,6 +183,68 @@ def test_equal_pairs_are_computed_once(backbone, monkeypatch, reading):
     values = discriminator.relevance([("a", "b"), ("c", "d"), ("a", "b")])
     assert rows == [2]
     np.testing.assert_array_equal(values[0], values[2])
+
+
+PAIRS = [("No commas.", RESPONSE), ("cats", RESPONSE), ("No commas.", "here"), ("Use no cats, sit.", "Sure, sit")]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_after_one_direction_gives_what_the_pair_as_one_text_gives(backbone, attention):
+    after, pair = (
+        build(backbone, reading=reading, bidirectional=False, attention=attention) for reading in ("after", "pair")
+    )
+    with torch.no_grad():
+        pair.network.mark.normal_()
+    after.network.load_state_dict(pair.network.state_dict())
+    for row, expected in zip(logits(after, *PAIRS), logits(pair, *PAIRS), strict=True):
+        torch.testing.assert_close(row, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_after_a_response_sees_the_criterion_and_itself_and_a_criterion_itself(backbone, attention):
+    discriminator = build(backbone, reading="after", attention=attention)
+    network = discriminator.network
+    with torch.no_grad():
+        network.mark.normal_()
+        for encoded, row in zip(discriminator.encode(PAIRS), logits(discriminator, *PAIRS), strict=True):
+            hidden_from = torch.zeros(len(encoded.ids), len(encoded.ids))
+            hidden_from[: encoded.first, encoded.first :] = torch.finfo(torch.float32).min
+            embeddings = network.body.get_input_embeddings()(torch.tensor([encoded.ids]))
+            embeddings = embeddings + torch.tensor(encoded.shared)[:, None] * network.mark
+            states = network.body(inputs_embeds=embeddings, attention_mask=hidden_from[None, None]).last_hidden_state
+            expected = network.head(states)[0, encoded.first : encoded.last, 0]
+            torch.testing.assert_close(row, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_after_each_criterion_is_read_once_and_each_response_for_each_criterion(backbone, monkeypatch):
+    discriminator = build(backbone, reading="after")
+    read = []
+    original = discriminator.network.body.forward
+    monkeypatch.setattr(
+        discriminator.network.body,
+        "forward",
+        lambda **given: read.append(tuple(given["inputs_embeds"].shape[:2])) or original(**given),
+    )
+    pairs = [(criterion, response) for response in ("cats", "here sit", "Sure") for criterion in ("No commas.", "Use")]
+    discriminator.relevance(pairs, batch_tokens=1)
+    criteria = [discriminator.encode([pair])[0].first for pair in pairs[:2]]
+    assert read[0] == (2, max(criteria))
+    assert len(read[1:]) == 6, "one reading for each pair, one by one"
+    assert {rows for rows, _ in read[1:]} == {1}
+
+
+def test_after_gradients_reach_the_criterion(backbone):
+    discriminator = build(backbone, reading="after")
+    (encoded,) = discriminator.encode([("No commas.", "cats")])
+    embeddings = discriminator.network.body.get_input_embeddings()
+    discriminator.network([encoded])[0].sum().backward()
+    assert (embeddings.weight.grad[encoded.ids[: encoded.first]].abs().sum(dim=1) > 0).all()
+
+
+def test_after_needs_a_backbone_that_attends_to_what_was_read_before():
+    config = MistralConfig(**SIZES, sliding_window=4)
+    with pytest.raises(UserError, match=r"does not let a response see (.|\n)* discriminator\.reading"):
+        Discriminator(MistralModel(config), tiny_tokenizer(), bidirectional=True, max_length=64, reading="after")
 
 
 def test_apart_each_criterion_and_each_response_is_read_once(backbone, monkeypatch):

@@ -40,7 +40,7 @@ def backbone(tmp_path_factory):
     return folder
 
 
-READINGS = pytest.mark.parametrize("reading", ["pair", "apart"])
+READINGS = pytest.mark.parametrize("reading", ["pair", "after", "apart"])
 
 
 def settings(**changes):
