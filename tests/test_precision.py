@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import platform
+import resource
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
 
 from rtt.policy.pretrained import load_policy
-from rtt.precision import Rounding, RoundingHead, compute_with, linear_precision, prepared, rounding, rounds
+from rtt.precision import (
+    Rounding,
+    RoundingHead,
+    compute_with,
+    keep_rounded,
+    linear_precision,
+    prepared,
+    rounding,
+    rounds,
+    unkept,
+)
 from rtt.relevance.discriminator import Discriminator
 
 
@@ -75,6 +90,70 @@ def test_a_head_gives_what_it_sums_up(rounded, shape, bias):
     torch.testing.assert_close(head.weight.grad, rows.T @ inputs, **close)
     if bias:
         torch.testing.assert_close(head.bias.grad, rows.sum(dim=0))
+
+
+class Gated(nn.Module):
+    """As transformers' models name it."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = nn.Linear(8, 6), nn.Linear(8, 6), nn.Linear(6, 8)
+
+    def forward(self, given):
+        return self.down_proj(nn.functional.silu(self.gate_proj(given)) * self.up_proj(given))
+
+
+def test_between_the_layers_of_a_gated_block_numbers_stay_rounded(rounded):
+    torch.manual_seed(0)
+    block = prepared(Gated())
+    given = torch.randn(5, 8, requires_grad=True)
+    gate, up = block.gate_proj(given), block.up_proj(given)
+    assert gate.dtype == up.dtype == torch.bfloat16
+    out = block(given)
+    assert out.dtype == torch.float32
+    with torch.no_grad():
+        assert torch.equal(out, block.down_proj((nn.functional.silu(gate) * up).float()))
+    out.sum().backward()
+    found = given.grad.clone(), block.gate_proj.weight.grad.clone()
+    plain = Gated()
+    plain.load_state_dict(block.state_dict())
+    given.grad = None
+    plain(given).sum().backward()
+    for one, other in zip(found, (given.grad, plain.gate_proj.weight.grad), strict=True):
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one, other, rtol=0.03, atol=0.03)
+
+
+def test_a_block_with_a_layer_that_does_not_round_hands_on_plain_numbers(rounded):
+    block = Gated()
+    block.down_proj = nn.Sequential(block.down_proj)
+    assert prepared(block).gate_proj(torch.randn(5, 8)).dtype == torch.float32
+
+
+def test_weights_that_are_not_trained_are_rounded_once(rounded):
+    torch.manual_seed(0)
+    model = prepared(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)))
+    model[0].requires_grad_(False)
+    given = torch.randn(3, 8, requires_grad=True)
+    before = model(given)
+    keep_rounded(model)
+    assert torch.equal(model(given), before)
+    model(given).sum().backward()
+    gradient, given.grad = given.grad, None
+    before.sum().backward()
+    assert torch.equal(given.grad, gradient)
+    with torch.no_grad():
+        for layer in model:
+            layer.weight.zero_()
+            layer.bias.zero_()
+    assert model[0](given).abs().max() > 0, "what was kept"
+    assert model[1](given).abs().max() == 0
+    with unkept(model):
+        assert model[0](given).abs().max() == 0
+    assert model[0](given).abs().max() > 0
+    with pytest.raises(RuntimeError, match="stop"), unkept(model):
+        raise RuntimeError("stop")
+    assert model[0](given).abs().max() > 0
 
 
 def test_a_frozen_layer_passes_the_gradient_on(rounded):
@@ -148,3 +227,28 @@ def test_threads_are_set_or_left_alone():
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+FAULTS = """
+import resource, torch
+from rtt.precision import keep_freed_memory
+if {kept}:
+    keep_freed_memory()
+def use():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [torch.ones(2**20) for _ in range(20)]  # 4 MB each
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+use()
+print(use())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has other ways")
+def test_freed_memory_is_used_again_without_asking_for_it():
+    handed_back, kept = (
+        int(subprocess.run([sys.executable, "-c", FAULTS.format(kept=kept)], capture_output=True, check=True).stdout)
+        for kept in (False, True)
+    )
+    pages = 20 * 2**22 // resource.getpagesize()
+    assert handed_back > pages / 2
+    assert kept < pages / 10

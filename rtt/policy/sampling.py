@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from transformers import DynamicCache, GenerationConfig
 from transformers.cache_utils import DynamicLayer
 
-from rtt.precision import LINEAR, Rounding, RoundingHead, rounding
+from rtt.precision import LINEAR, Rounding, RoundingHead, rounding, unkept
 
 PACKED_BYTES = 2**32
 """Weights that :func:`packed` copies, at most."""
@@ -53,33 +54,64 @@ def _held(layer: DynamicLayer) -> tuple[torch.Tensor, torch.Tensor]:
     return layer.keys, layer.values
 
 
-def gathered(
-    parts: Iterable[tuple[DynamicCache, Sequence[Sequence[int]]]], rows: int, filled: int, room: int
-) -> DynamicCache:
-    """One cache, with room for `room` tokens more, of caches that hold a part of the rows each.
+@dataclass(frozen=True)
+class Part:
+    """Keys and values for some rows of a larger cache.
+
+    Attributes:
+        cache: of layers that see all tokens.
+        places: for each of its rows, which rows of the whole it is for.
+        skipped: its first tokens that are not meant.
+        ends: for each row of the whole in `places`, the place after its last token; None is the last of all.
+    """
+
+    cache: DynamicCache
+    places: Sequence[Sequence[int]]
+    skipped: int = 0
+    ends: Sequence[int] | None = None
+
+
+def gathered(parts: Iterable[Part], rows: int, filled: int, room: int) -> DynamicCache:
+    """One cache, with room for `room` tokens more, of its parts.
 
     Args:
-        parts: caches of layers that see all tokens; and for each of their rows, which rows of the whole it is for. A
-            shorter cache is filled up on the left, with zeros that the mask has to hide. Asked for one by one, so that
-            none has to stay.
+        parts: asked for one by one, so that none has to stay; a later one covers what an earlier one left in its place.
+            What none is for holds zeros, and what stands there the mask has to hide.
         rows: of the whole.
         filled: tokens of the longest.
     """
     layers: list[_Room] = []
     whole = DynamicCache()
-    for cache, places in parts:
-        own = [number for number, targets in enumerate(places) for _ in targets]
-        targets = [row for some in places for row in some]
-        for number, layer in enumerate(cache.layers):
+    for part in parts:
+        own = [number for number, targets in enumerate(part.places) for _ in targets]
+        targets = [row for some in part.places for row in some]
+        for number, layer in enumerate(part.cache.layers):
             assert isinstance(layer, DynamicLayer)
             held = _held(layer)
             if number == len(layers):
                 empty = [one.new_zeros(rows, one.shape[1], filled + room, one.shape[3]) for one in held]
                 layers.append(_Room(empty[0], empty[1], filled))
             for into, one in zip(_held(layers[number]), held, strict=True):
-                into[targets, :, filled - one.shape[2] :] = one[own]
+                meant = one[:, :, part.skipped :]
+                count = meant.shape[2]
+                if part.ends is None:
+                    into[targets, :, filled - count :] = meant[own]
+                    continue
+                for row, source, end in zip(targets, own, part.ends, strict=True):
+                    into[row, :, end - count : end] = meant[source]
     whole.layers = list(layers)
     return whole
+
+
+def repeated(cache: DynamicCache, rows: int) -> DynamicCache:
+    """A cache of its own, of `rows` times the one row of another; empty if that is."""
+    copies = DynamicCache()
+    for number, layer in enumerate(cache.layers):
+        assert isinstance(layer, DynamicLayer)
+        if layer.is_initialized:
+            keys, values = (one.expand(rows, -1, -1, -1) for one in _held(layer))
+            copies.update(keys, values, number)
+    return copies
 
 
 @contextmanager
@@ -98,7 +130,8 @@ def merged(model: Any) -> Iterator[None]:
         for layer, weight in zip(layers, before, strict=True):
             layer.get_base_layer().weight.data = weight.clone()
             layer.merge()
-        yield
+        with unkept(layer.get_base_layer() for layer in layers):
+            yield
     finally:
         for layer, weight in zip(layers, before, strict=True):
             if layer.merged:
@@ -132,9 +165,7 @@ def packed(model: Any, rows: int) -> Iterator[None]:
     layers = _packable(model)
     try:
         for layer in layers:
-            layer.__dict__["forward"] = partial(
-                _product, kind=type(layer), bias=layer.bias, weight=_laid_out(layer, rows)
-            )
+            layer.__dict__["forward"] = partial(_product, layer=layer, weight=_laid_out(layer, rows))
         yield
     finally:
         for layer in layers:
@@ -146,13 +177,13 @@ def _laid_out(layer: torch.nn.Linear, rows: int) -> torch.Tensor:
     return torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16() if type(layer) is Rounding else weight, rows)
 
 
-def _product(given: torch.Tensor, *, kind: type, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """As the layer of this kind gives it."""
-    if kind is Rounding:
-        own = None if bias is None else bias.bfloat16()
-        return torch.ops.mkldnn._linear_pointwise(given.bfloat16(), weight, own, "none", [], "").float()
-    with rounding() if kind is RoundingHead else nullcontext():
-        return torch.ops.mkldnn._linear_pointwise(given, weight, bias, "none", [], "")
+def _product(given: torch.Tensor, *, layer: torch.nn.Linear, weight: torch.Tensor) -> torch.Tensor:
+    """As the layer gives it, with its weight laid out."""
+    if type(layer) is Rounding:
+        bias = None if layer.bias is None else layer.bias.bfloat16()
+        return layer.handed_on(torch.ops.mkldnn._linear_pointwise(given.bfloat16(), weight, bias, "none", [], ""))
+    with rounding() if type(layer) is RoundingHead else nullcontext():
+        return torch.ops.mkldnn._linear_pointwise(given, weight, layer.bias, "none", [], "")
 
 
 def _packable(model: Any) -> list[torch.nn.Linear]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import torch
 from transformers import DynamicCache, GenerationConfig
 
 from rtt.attention import sees_all
-from rtt.policy.sampling import decode, draw, gathered, merged, packed, rounded
+from rtt.policy.sampling import Part, decode, draw, gathered, merged, packed, repeated, rounded
 
 LONGEST_ROW = 4096
 """Tokens in a packed row at most, unless it holds one response: attention is dense, so its cost grows with the
@@ -68,42 +69,58 @@ def generate(
 
 
 def _read(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, room: int) -> DynamicCache:
-    """The cache, with room for more, of all prompts but for their last tokens; equal prompts are read once."""
+    """The cache, with room for more, of all prompts but for their last tokens. Equal prompts are read once, and so is
+    what all others begin with."""
     end = input_ids.shape[1] - 1
     at_once = READ_AT_ONCE if input_ids.device.type == "cpu" else input_ids.numel()
+    groups = equal_prompts(input_ids, attention_mask)
+    starts = (end - attention_mask[:, :end].sum(dim=1)).tolist()
+    different = [input_ids[group[0], starts[group[0]] : end].tolist() for group in groups]
+    equal = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*different, strict=False))
+    begin = len(list(equal)) if len(groups) > 1 else 0
 
-    def parts() -> Iterator[tuple[DynamicCache, list[list[int]]]]:
-        for groups, longest in _few(equal_prompts(input_ids, attention_mask), attention_mask, at_once):
-            first = [group[0] for group in groups]
-            columns = slice(end - max(longest - 1, 1), end)
-            seen = attention_mask[first, columns]
-            cache = DynamicCache(config=model.config)
-            model(
-                input_ids=input_ids[first, columns],
-                attention_mask=seen,
-                position_ids=(seen.cumsum(dim=1) - 1).clamp(min=0),
-                cache=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            yield cache, groups
+    def read(ids: torch.Tensor, seen: torch.Tensor, cache: DynamicCache) -> None:
+        """(R, L) tokens, where `seen` and after what is in the cache, to which they are added."""
+        before = seen.new_ones(len(seen), cache.get_seq_length())
+        model(
+            input_ids=ids,
+            attention_mask=torch.cat([before, seen], dim=1),
+            position_ids=(before.shape[1] + seen.cumsum(dim=1) - 1).clamp(min=0),
+            cache=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+
+    def parts() -> Iterator[Part]:
+        start = DynamicCache(config=model.config)
+        if begin:
+            ids = input_ids.new_tensor([different[0][:begin]])
+            read(ids, torch.ones_like(ids), start)
+        for numbers in _few([len(row) - begin for row in different], at_once):
+            rows = [groups[number][0] for number in numbers]
+            lengths = input_ids.new_tensor([len(different[number]) - begin for number in numbers])
+            width = max(1, int(lengths.max()))
+            cache = repeated(start, len(rows))
+            seen = torch.arange(width, device=input_ids.device) >= width - lengths[:, None]
+            read(input_ids[rows, end - width : end], seen.to(attention_mask.dtype), cache)
+            yield Part(cache, [groups[number] for number in numbers], begin)
+        if begin:
+            yield Part(start, [range(len(starts))], 0, [at + begin for at in starts])
 
     return gathered(parts(), len(input_ids), end, room)
 
 
-def _few(groups: list[list[int]], mask: torch.Tensor, tokens: int) -> Iterator[tuple[list[list[int]], int]]:
-    """Groups in their order, as many at once as have `tokens` with padding, at least one; and the longest prompt."""
-    lengths = mask.sum(dim=1).tolist()
-    part: list[list[int]] = []
+def _few(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """The numbers of rows in their order, as many at once as have `tokens` with padding, at least one."""
+    part: list[int] = []
     longest = 0
-    for group in groups:
-        length = max(longest, lengths[group[0]])
-        if part and (len(part) + 1) * length > tokens:
-            yield part, longest
-            part, length = [], lengths[group[0]]
-        part.append(group)
-        longest = length
-    yield part, longest
+    for number, length in enumerate(lengths):
+        longest = max(longest, length)
+        if part and (len(part) + 1) * longest > tokens:
+            yield part
+            part, longest = [], length
+        part.append(number)
+    yield part
 
 
 @dataclass(frozen=True)

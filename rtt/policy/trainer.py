@@ -33,6 +33,7 @@ from rtt.policy.likelihood import can_project, project
 from rtt.policy.resampling import LEFT, groups_without_spread, replace_rows
 from rtt.policy.rollouts import RolloutLog
 from rtt.policy.sharing import ROW, generate, in_order, pack, unpack
+from rtt.precision import keep_rounded
 from rtt.processes import gathered, is_first, on_first, rank
 from rtt.relevance.offsets import token_spans
 from rtt.relevance.sources import RelevanceBatch, RelevanceSource
@@ -118,9 +119,11 @@ class RTTGRPOTrainer(GRPOTrainer):
         self._seed_sampling(config)
         # Where weights lie in parts, every process has to make the same passes, whatever prompts it has.
         whole = self.accelerator.distributed_type not in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+        model: Any = self.accelerator.unwrap_model(self.model)
+        if whole:
+            keep_rounded(model)
         self.sharing = policy.share_prompts and whole and sees_all(self.model)
         if self.sharing:
-            model: Any = self.accelerator.unwrap_model(self.model)
             model.generate = partial(self._sampled, model)  # the parent calls it with nothing but these arguments
         if start is not None:
             add_fused_lm_head(start.to(self.accelerator.device).eval(), temperature=self.temperature)

@@ -8,9 +8,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import DynamicCache, GenerationConfig
 
 from rtt.policy.pretrained import load_policy
-from rtt.policy.sampling import draw_quickly, gathered, merged, packed, rounded
+from rtt.policy.sampling import Part, draw_quickly, gathered, merged, packed, rounded
 from rtt.policy.sharing import generate
-from rtt.precision import Rounding, RoundingHead, compute_with
+from rtt.precision import Rounding, RoundingHead, compute_with, keep_rounded
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def both(model, ids):
         cache = DynamicCache(config=model.config)
         read(model, ids, cache)
         if room is not None:
-            cache = gathered([(cache, [[row] for row in range(len(ids))])], *ids.shape, room)
+            cache = gathered([Part(cache, [[row] for row in range(len(ids))])], *ids.shape, room)
         caches.append(cache)
     return caches
 
@@ -73,13 +73,26 @@ def test_caches_of_parts_by_hand(model):
     longer, shorter = DynamicCache(config=model.config), DynamicCache(config=model.config)
     read(model, torch.tensor([[5, 6, 7]]), longer)
     read(model, torch.tensor([[8, 9], [10, 11]]), shorter)
-    whole = gathered([(shorter, [[3], [0, 2]]), (longer, [[1]])], rows=4, filled=3, room=1)
+    whole = gathered([Part(shorter, [[3], [0, 2]]), Part(longer, [[1]])], rows=4, filled=3, room=1)
     assert whole.get_seq_length() == 3
     for found, long, short in zip(held(whole), held(longer), held(shorter), strict=True):
         nothing = torch.zeros_like(short[0, :, :1])
         for row, own in ((0, short[1]), (2, short[1]), (3, short[0])):
             assert torch.equal(found[row], torch.cat([nothing, own], dim=1))
         assert torch.equal(found[1], long[0])
+
+
+def test_a_part_that_is_skipped_and_one_that_ends_before_the_last_by_hand(model):
+    begin, rest = DynamicCache(config=model.config), DynamicCache(config=model.config)
+    read(model, torch.tensor([[5, 6]]), begin)
+    read(model, torch.tensor([[5, 6, 7, 8], [5, 6, 9, 10]]), rest)
+    # the second row has one token of its own, 10; what was read before it is 9, which the beginning covers
+    parts = [Part(rest, [[0], [1]], skipped=2), Part(begin, [[0, 1]], ends=[2, 3])]
+    whole = gathered(parts, rows=2, filled=4, room=1)
+    for found, start, own in zip(held(whole), held(begin), held(rest), strict=True):
+        assert torch.equal(found[0], torch.cat([start[0], own[0, :, 2:]], dim=1))
+        assert torch.equal(found[1, :, 1:], torch.cat([start[0], own[1, :, 3:]], dim=1))
+        assert not found[1, :, 0].any()
 
 
 def test_within_its_room_nothing_is_copied(model):
@@ -112,6 +125,25 @@ def test_a_merged_adapter_says_the_same_and_leaves_no_trace(tiny_policy):
     torch.testing.assert_close(while_merged, expected, atol=1e-4, rtol=1e-4)
     assert same(weights(model), before)
     assert torch.equal(model(input_ids=ids).logits, expected)
+
+
+def test_while_merged_no_weights_from_before_are_used(tiny_policy, monkeypatch):
+    monkeypatch.setattr("rtt.precision.rounds", lambda: True)
+    compute_with(None, "bfloat16")
+    try:
+        model = adapted(tiny_policy)
+    finally:
+        compute_with(None, "float32")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        with merged(model):
+            expected = model(input_ids=ids).logits
+        keep_rounded(model)
+        assert all(layer.kept is not None for layer in model.modules() if type(layer) is Rounding)
+        with merged(model):
+            assert torch.equal(model(input_ids=ids).logits, expected)
+        with model.disable_adapter():
+            assert (model(input_ids=ids).logits - expected).abs().max() > 0.1
 
 
 def test_weights_are_back_after_a_failure(tiny_policy):

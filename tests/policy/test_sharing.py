@@ -166,7 +166,41 @@ def test_each_prompt_is_read_once(model, monkeypatch):
     assert shapes == [(2, 3), (6, 1), (6, 1), (6, 1)]
 
 
-@pytest.mark.parametrize(("tokens", "parts"), [(1, 5), (16, 3), (24, 2)])
+def test_what_all_prompts_begin_with_is_read_once(model, monkeypatch):
+    shapes = []
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda **kw: shapes.append(tuple(kw["input_ids"].shape)) or forward(**kw))
+    ids, mask, *_ = tensors([[5, 6, 7, 8, 9], [5, 6, 10], [5, 6, 7, 8, 9]], [[1]] * 3)
+    generate(model, input_ids=ids, attention_mask=mask, generation_config=greedy(1))
+    assert shapes == [(1, 2), (2, 2), (3, 1)]
+    shapes.clear()
+    ids, mask, *_ = tensors([[5, 6, 7], [5, 6, 8]], [[1]] * 2)  # different in what is not read
+    generate(model, input_ids=ids, attention_mask=mask, generation_config=greedy(1))
+    assert shapes == [(1, 2), (2, 1), (2, 1)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    begin=st.lists(st.integers(3, 400), max_size=4),
+    ends=st.lists(st.lists(st.integers(3, 400), max_size=4), min_size=1, max_size=5),
+    tokens=st.sampled_from([1, 6, 1536]),
+)
+def test_prompts_with_a_common_beginning_are_answered_as_single_ones(model, begin, ends, tokens):
+    prompts = [[*begin, *end] or [7] for end in ends]
+    ids, mask, *_ = tensors(prompts, [[1]] * len(prompts))
+    ids = torch.where(mask.bool(), ids, ABSURD % 400)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rtt.policy.sharing.READ_AT_ONCE", tokens)
+        answers = generate(model, input_ids=ids, attention_mask=mask, generation_config=greedy(4))
+    for prompt, answer in zip(prompts, answers[:, ids.shape[1] :].tolist(), strict=True):
+        alone = model.generate(
+            input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), generation_config=greedy(4)
+        )
+        own = alone[0, len(prompt) :].tolist()
+        assert answer[: len(own)] == own
+
+
+@pytest.mark.parametrize(("tokens", "parts"), [(1, 5), (14, 3), (21, 2)])
 def test_prompts_read_a_few_at_a_time_are_answered_as_at_once(model, monkeypatch, tokens, parts):
     ids = torch.randint(5, 60, (6, 8), generator=torch.Generator().manual_seed(1))
     ids[4] = ids[1]
