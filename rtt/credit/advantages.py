@@ -7,6 +7,8 @@ True) means the entry counts; what lies outside a mask, NaN and infinity include
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 from rtt.credit.rewards import as_floating, read_verdicts, require_dims, require_shape, shares
@@ -15,10 +17,10 @@ PARTITIONS = ("intra_sample", "per_rubric", "pooled", "softmax_share", "intra_sa
 RULES = ("add", "mix")
 
 BLOCK = 2**22
-"""Entries of relevance worked on at once, and so copied at most, unless one group has more."""
+"""Entries of relevance that are copied at once, at most, unless one group has more."""
 
 CACHED = 2**19
-"""The same on a processor: they stay in its cache from one reading to the next."""
+"""Entries that stay in a processor's cache from one reading to the next."""
 
 FAR = 4.0
 """A mean of so many deviations is taken off before squares are summed, which would lose digits beside its own."""
@@ -186,13 +188,13 @@ def _token_term(
         anything = torch.ones_like(valid[:, :1])
         scores = _standardise_(verdicts.clone()[:, :, None], valid, anything, group_size, eps, min_std, correction=1)
         by_rubric = scores[:, :, 0] * share * valid.sum(dim=1, keepdim=True)
-    # as bytes, which are summed without a wider copy of each
-    counts = valid * tokens.view(torch.uint8).sum(dim=1, keepdim=True, dtype=torch.int32)  # (B, K)
+    # adding up makes a wider copy of each first
+    per_row = tokens.new_full((n_rows,), n_tokens, dtype=torch.int64) if tokens.all() else tokens.sum(dim=1)
+    counts = valid * per_row[:, None]  # (B, K)
     if partition in ("softmax_share", "pooled"):
         term = relevance.new_empty(n_rows, n_tokens)
         factors = by_rubric.to(term.dtype)[:, None, :]
-        for rows in _blocks(relevance, group_size):
-            entries = _blanked(relevance[rows], counts[rows], tokens[rows])
+        for rows, entries in _blocks(relevance, counts, tokens, group_size, copied=partition == "softmax_share"):
             if partition == "softmax_share":
                 entries = _shares_of_relevance(entries, valid[rows])
             torch.bmm(factors[rows], entries, out=term[rows, None])
@@ -206,12 +208,30 @@ def _token_term(
     return term if (counts == n_tokens).all() else term.masked_fill_(~tokens | ~valid.any(dim=1, keepdim=True), 0)
 
 
-def _blocks(relevance: torch.Tensor, group_size: int) -> list[slice]:
-    """The rows of (B, K, T) in parts of whole groups that are worked on at once."""
-    n_rows, per_row = len(relevance), relevance[0].numel()
-    entries = CACHED if relevance.device.type == "cpu" else BLOCK
-    at_once = group_size * max(1, entries // (group_size * per_row))
-    return [slice(start, start + at_once) for start in range(0, n_rows, at_once)]
+def _blocks(
+    relevance: torch.Tensor, counts: torch.Tensor, tokens: torch.Tensor, group_size: int, copied: bool
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Rows of whole groups, and their part of (B, K, T) with 0 where an entry does not count: `relevance` itself, whole
+    and uncopied, where all do and the caller makes no copies of its own.
+
+    A part lies where the one before it lay: memory that is new to the process costs more than filling it.
+    """
+    n_rows, n_rubrics, n_tokens = relevance.shape
+    all_count = bool((counts == n_tokens).all())
+    at_once = group_size * max(1, BLOCK // (group_size * n_rubrics * n_tokens))
+    if all_count and not copied:
+        at_once = n_rows
+    nothing = relevance.new_zeros(())
+    buffer = relevance.new_empty(0)
+    for start in range(0, n_rows, at_once):
+        rows = slice(start, min(start + at_once, n_rows))
+        part = relevance[rows]
+        if not all_count:
+            if len(buffer) < len(part):
+                buffer = torch.empty_like(part)
+            kept = (counts[rows] > 0)[:, :, None] & tokens[rows, None, :]
+            part = torch.where(kept, part, nothing, out=buffer[: len(part)])
+        yield rows, part
 
 
 def _standardise_(
@@ -300,13 +320,6 @@ def _handed_out_by_reshape(
     return rewards.masked_fill_(~valid[giver, rubric][:, :, None], 0).masked_fill_((~tokens)[giver], 0)
 
 
-def _blanked(relevance: torch.Tensor, counts: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """(B, K, T) with 0 where an entry does not count: `relevance` itself where all do, which saves a copy."""
-    if (counts == relevance.shape[-1]).all():
-        return relevance
-    return torch.where((counts > 0)[:, :, None] & tokens[:, None, :], relevance, 0)
-
-
 def _mean_score(
     relevance: torch.Tensor,
     counts: torch.Tensor,
@@ -320,7 +333,7 @@ def _mean_score(
     """The mean over valid rubrics of the z-scores of r · w, (B, T); what stands where no token counts means nothing.
 
     The scores themselves are never made: the mean over k of share · (r · w - mean) / (std + eps) is a vector times a
-    matrix, and a number. A block is read three times, for sums, squares and product, and comes from memory once.
+    matrix, and a number.
 
     Args:
         relevance: (B, K, T), w.
@@ -336,13 +349,14 @@ def _mean_score(
     sizes, squares = r.abs(), r.square()
     rounding = 4 * torch.finfo(verdicts.dtype).eps  # equal values lie off their mean by no more
     means, variances = torch.empty_like(r), torch.empty_like(r)
+    ones = relevance.new_ones(relevance.shape[2])
+    cached = max(1, CACHED // relevance[0].numel())
 
-    def score(rows: slice, centre: torch.Tensor | None) -> None:
-        """Writes the rows of `term`, and of `means` and `variances` of what was read: w less `centre` (B, K)."""
-        entries = _blanked(relevance[rows], counts[rows], tokens[rows])
-        if centre is not None:
-            entries = (entries - centre[rows, :, None].to(entries.dtype)).masked_fill_(~tokens[rows, None, :], 0)
-        sums, norms = entries.sum(dim=2), torch.linalg.vector_norm(entries, dim=2)
+    def score(rows: slice, entries: torch.Tensor, centre: torch.Tensor | None) -> None:
+        """Writes the rows of `term`, and `means` and `variances` of `entries`: w less `centre` (B, K)."""
+        # a product adds up faster than a sum
+        read = [(part @ ones, torch.linalg.vector_norm(part, dim=2)) for part in entries.split(cached)]
+        sums, norms = (torch.cat(parts) for parts in zip(*read, strict=True))
         mean = torch.div(sums, n[rows], out=means[rows])
         variance = norms.double().square_().div_(n[rows])
         variance = torch.addcmul(variance, mean, mean, value=-1, out=variances[rows]).clamp_(min=0)
@@ -357,19 +371,18 @@ def _mean_score(
         factors = (share[rows] / (std + eps)).masked_fill_(flat, 0)
         off = -mean if centre is None else r[rows] * centre[rows] - mean
         constant = torch.linalg.vecdot(factors, off).to(term.dtype)
-        torch.baddbmm(
-            constant[:, None, None], (factors * r[rows]).to(term.dtype)[:, None, :], entries, out=term[rows, None]
-        )
+        torch.bmm((factors * r[rows]).to(term.dtype)[:, None, :], entries, out=term[rows, None])
+        term[rows] += constant[:, None]
 
-    blocks = _blocks(relevance, group_size)
-    for rows in blocks:
-        score(rows, None)
+    for rows, entries in _blocks(relevance, counts, tokens, group_size, copied=False):
+        score(rows, entries, None)
     far = means.abs() > FAR * variances.sqrt()
     if far.any():
         centre = torch.where(far, means, 0).to(relevance.dtype).double()
-        for rows in blocks:
+        for rows, entries in _blocks(relevance, counts, tokens, group_size, copied=True):
             if far[rows].any():
-                score(rows, centre)
+                off = entries - centre[rows, :, None].to(entries.dtype)
+                score(rows, off.masked_fill_(~tokens[rows, None, :], 0), centre)
     return term
 
 
