@@ -46,6 +46,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         ("pair", 4, True),
         ("pair", 6, True),
         ("pair", 6, False),
+        ("after", 4, True),
+        ("after", 6, True),
         ("apart", 2, True),
         ("apart", 4, True),
         ("apart", 6, True),
@@ -72,10 +74,10 @@ class OfPolicy(Apart):
                 self.known[str(rows)] = super().read(rows, marked)
             return self.known[str(rows)]
 
-    def _asked(self, batch: Sequence[Encoded]) -> Any:
+    def asked(self, batch: Sequence[Encoded]) -> Any:
         known, self.known = self.known, None  # criteria are read anew
         try:
-            return super()._asked(batch)
+            return super().asked(batch)
         finally:
             self.known = known
 
@@ -109,7 +111,7 @@ def draw(found: dict[str, dict[str, Any]], stem: Path) -> None:
     with style():
         figure = Figure(figsize=(7.5, 3.2), layout="constrained")
         for axes, name in zip(figure.subplots(1, 2), SETS, strict=True):
-            for group, colour in (("pair", "C0"), ("apart", "C1"), (POLICY, "C2")):
+            for group, colour in (("pair", "C0"), ("after", "C3"), ("apart", "C1"), (POLICY, "C2")):
                 own = {
                     variant: row
                     for variant, row in found.items()

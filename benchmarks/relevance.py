@@ -2,7 +2,8 @@
 
 Both have the same weights and give the same scores. The batch is a training step's: groups of responses to prompts,
 each with all rubrics of its prompt. Responses are those labelled by `make run`, and, as longer ones, several joined.
-A discriminator that reads apart is measured against reading each pair by itself, with no padding at all.
+Discriminators that share what pairs have in common are also measured against reading each pair by itself, with no
+padding at all.
 
     .venv/bin/python benchmarks/relevance.py
 """
@@ -88,7 +89,7 @@ def main() -> None:
     config = load_config(asked.config)
     torch.set_num_threads(config.policy.threads)
     torch.manual_seed(0)
-    pair, apart = (
+    pair, after, apart = (
         Discriminator.from_backbone(
             asked.results / "models" / "policy",
             layers=config.discriminator.layers,
@@ -96,7 +97,7 @@ def main() -> None:
             max_length=config.discriminator.max_length,
             reading=reading,
         )
-        for reading in ("pair", "apart")
+        for reading in ("pair", "after", "apart")
     )
     result = {}
     given = workloads(asked.results / "labels" / "labels.parquet", asked.prompts, asked.group, asked.rubrics)
@@ -104,6 +105,8 @@ def main() -> None:
         ways = {
             "pair, released": partial(released, pair, pairs),
             "pair": partial(ours, pair, pairs),
+            "after, each pair by itself": partial(by_itself, after, pairs),
+            "after": partial(ours, after, pairs),
             "apart, each pair by itself": partial(by_itself, apart, pairs),
             "apart": partial(ours, apart, pairs),
         }
@@ -117,9 +120,16 @@ def main() -> None:
                     "pairs a second": ratios(seconds[plain], seconds[way]),
                     "largest difference of scores": difference(ways[plain](), ways[way]()),
                 }
-                for way, plain in (("pair", "pair, released"), ("apart", "apart, each pair by itself"))
+                for way, plain in (
+                    ("pair", "pair, released"),
+                    ("after", "after, each pair by itself"),
+                    ("apart", "apart, each pair by itself"),
+                )
             },
-            "apart / pair, released": {"pairs a second": ratios(seconds["pair, released"], seconds["apart"])},
+            **{
+                f"{way} / pair, released": {"pairs a second": ratios(seconds["pair, released"], seconds[way])}
+                for way in ("after", "apart")
+            },
         }
     keep({"layers": config.discriminator.layers, "threads": torch.get_num_threads(), **result}, asked.output)
 

@@ -13,7 +13,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,15 +28,15 @@ from transformers.utils import logging as transformers_logging
 
 from rtt.attention import sees_all
 from rtt.errors import UserError
-from rtt.precision import prepared
+from rtt.precision import keep_rounded, prepared
 from rtt.processes import device
 from rtt.relevance.networks import NETWORKS, Encoded, Network, Reading
 from rtt.relevance.offsets import Span
 
 SEPARATOR = "\n\n"
 SETTINGS, WEIGHTS = "discriminator.json", "model.safetensors"
-BATCH_TOKENS = 1024
-"""Tokens read in one forward pass: enough to keep a processor busy."""
+BATCH_TOKENS, BATCH_TOKENS_ON_A_CARD = 1024, 16384
+"""Tokens read in one forward pass: enough to keep a processor, or a graphics card, busy."""
 _REBUILD = "delete the folder and run `rtt discriminator` again"
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
@@ -193,7 +193,7 @@ class Discriminator:
 
     @classmethod
     def load(cls, folder: Path, attention: str | None = None) -> Discriminator:
-        """Reads what :meth:`save` wrote. The global random state stays as it was.
+        """Reads what :meth:`save` wrote, to use it and not to train it. The global random state stays as it was.
 
         Raises:
             UserError: it is absent, of another format, or damaged.
@@ -219,7 +219,8 @@ class Discriminator:
                     threshold=saved.threshold,
                 )
             read.network.load_state_dict(load_file(folder / WEIGHTS))
-            read.network.to(device())
+            read.network.to(device()).requires_grad_(False)
+            keep_rounded(read.network)
             return read
         except UserError:
             raise
@@ -265,24 +266,34 @@ class Discriminator:
             for text, ids, offsets in zip(distinct, output["input_ids"], output["offset_mapping"], strict=True)
         }
 
+    def precision(self) -> AbstractContextManager[Any]:
+        """What the network computes in, in training and afterwards: bfloat16 where that is safe, on anything but a
+        processor, which has its own way (rtt.precision)."""
+        kind = self.network.mark.device.type
+        return torch.autocast(kind, torch.bfloat16, enabled=kind != "cpu")
+
     @torch.no_grad()
-    def token_relevance(self, encoded: Sequence[Encoded], batch_tokens: int = BATCH_TOKENS) -> list[np.ndarray]:
+    def token_relevance(self, encoded: Sequence[Encoded], batch_tokens: int | None = None) -> list[np.ndarray]:
         """Relevance in [0, 1], float32, of each token in `spans` of each pair. Takes no random number."""
         self.network.eval()
+        if batch_tokens is None:
+            batch_tokens = BATCH_TOKENS if self.network.mark.device.type == "cpu" else BATCH_TOKENS_ON_A_CARD
         results = [np.zeros(0, dtype=np.float32) for _ in encoded]
-        with tqdm(total=len(encoded), desc="relevance", unit="pair", disable=None, leave=False) as bar:
+        bar = tqdm(total=len(encoded), desc="relevance", unit="pair", disable=None, leave=False)
+        with bar, self.precision():
             for places, logits in self.network.score(encoded, batch_tokens):
                 for place, row in zip(places, logits, strict=True):
                     results[place] = torch.sigmoid(row.float()).cpu().numpy()
                 bar.update(len(places))
         return results
 
-    def relevance(self, pairs: Sequence[tuple[str, str]], batch_tokens: int = BATCH_TOKENS) -> list[np.ndarray]:
+    def relevance(self, pairs: Sequence[tuple[str, str]], batch_tokens: int | None = None) -> list[np.ndarray]:
         """Relevance of each character of each response to its criterion.
 
         Args:
             pairs: criteria with responses; equal pairs are computed once.
-            batch_tokens: read in one forward pass; the result does not depend on it, beyond rounding.
+            batch_tokens: read in one forward pass, None for as many as the device is busy with; the result does not
+                depend on it, beyond rounding.
 
         Returns:
             One float32 array in [0, 1] per pair, as long as the response. A character has the relevance of its token,

@@ -92,11 +92,9 @@ class LearnedRelevance:
     """The trained discriminator, which sees the criterion and the response and nothing else. 0 at a special token."""
 
     def __init__(self, folder: Path) -> None:
-        from rtt.precision import keep_rounded  # torch is slow to import
-        from rtt.relevance.discriminator import Discriminator
+        from rtt.relevance.discriminator import Discriminator  # torch is slow to import
 
         self.discriminator = Discriminator.load(folder)
-        keep_rounded(self.discriminator.network.requires_grad_(False))
 
     def __call__(self, batch: RelevanceBatch) -> torch.Tensor:
         texts = [(rubric.text, response) for rubric, response in _pairs(batch)]

@@ -132,7 +132,7 @@ def token_targets(discriminator: Discriminator, labels: pd.DataFrame) -> tuple[l
 def _loss(discriminator: Discriminator, batch: Sequence[Encoded], targets: Sequence[np.ndarray]) -> Tensor:
     """Mean cross-entropy over the response tokens of the batch."""
     device = discriminator.network.mark.device
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu"):
+    with discriminator.precision():
         logits = discriminator.network(batch)
     read = torch.cat(logits).float()
     return binary_cross_entropy_with_logits(read, torch.from_numpy(np.concatenate(targets)).to(device))

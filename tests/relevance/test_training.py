@@ -14,6 +14,7 @@ from rtt.config import Discriminator as Settings
 from rtt.errors import UserError
 from rtt.relevance import training
 from rtt.relevance.discriminator import Discriminator
+from rtt.relevance.networks import Together
 from rtt.relevance.training import token_targets, train_discriminator
 
 
@@ -226,3 +227,22 @@ def test_nothing_to_train_on_is_the_users_error(backbone, labels, tmp_path):
     with pytest.raises(UserError, match="no labelled response"):
         train_discriminator(labels[labels["split"] == "development"], backbone, settings(), tmp_path / "d")
     assert not (tmp_path / "d").exists()
+
+
+def test_training_and_scores_compute_in_the_same_precision(backbone, labels, tmp_path, monkeypatch):
+    computed = []
+    monkeypatch.setattr(Discriminator, "precision", lambda _: torch.autocast("cpu", torch.bfloat16))
+    forward = Together.forward
+
+    def watched(self, batch):
+        found = forward(self, batch)
+        computed.append((self.training, found[0].dtype))
+        return found
+
+    monkeypatch.setattr(Together, "forward", watched)
+    train_discriminator(labels, backbone, settings(reading="pair", epochs=1), tmp_path / "d")
+    assert set(computed) == {(True, torch.bfloat16), (False, torch.bfloat16)}
+    monkeypatch.undo()
+    discriminator = Discriminator.load(tmp_path / "d")
+    with discriminator.precision():
+        assert not torch.is_autocast_enabled("cpu"), "a processor has its own way"
