@@ -1,0 +1,89 @@
+"""Relevance on a graphics card: one batch's pairs, by how many tokens are read at once and in which precision.
+
+Random weights of the sizes of `cost.py`, six layers of them; random answers of 128 tokens, eight to each of eight
+training prompts, with the prompts' own rubrics. Needs the tokenizer and the prompts of `make run`:
+
+    python benchmarks/relevance_card.py --device cuda
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import numpy as np
+import torch
+from cost import SIZES
+from measure import in_turn, keep, options, spread
+from transformers import AutoTokenizer, LlamaConfig, LlamaModel
+
+from rtt.relevance.discriminator import BATCH_TOKENS, BATCH_TOKENS_ON_A_CARD, Discriminator
+from rtt.rubrics import parse_rubrics
+from rtt.tables import Prompts, read_table
+
+LAYERS, GROUP, PROMPTS, ANSWER = 6, 8, 8, 128
+
+
+def pairs_of(results: Path, tokenizer) -> list[tuple[str, str]]:
+    prompts = read_table(results / "data" / "prompts.parquet", Prompts)
+    rubrics = prompts[prompts["split"] == "train"].head(PROMPTS)["rubrics"].map(parse_rubrics)
+    draw = np.random.default_rng(0)
+    size = len(tokenizer)
+    return [
+        (rubric.text, answer)
+        for own in rubrics
+        for answer in [tokenizer.decode(draw.integers(size // 8, size, ANSWER).tolist()) for _ in range(GROUP)]
+        for rubric in own
+    ]
+
+
+def main() -> None:
+    parser = options(__doc__, __file__)
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--sizes", nargs="+", default=["600m", "4b"], choices=SIZES)
+    parser.add_argument("--turns", type=int, default=3)
+    asked = parser.parse_args()
+    tokenizer = AutoTokenizer.from_pretrained(asked.results / "models" / "policy")
+    pairs = pairs_of(asked.results, tokenizer)
+    result = {}
+    for size in asked.sizes:
+        _, hidden, inner, heads = SIZES[size]
+        torch.manual_seed(0)
+        body = LlamaModel(
+            LlamaConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=hidden,
+                intermediate_size=inner,
+                num_hidden_layers=LAYERS,
+                num_attention_heads=heads,
+                head_dim=hidden // heads,
+                max_position_embeddings=4096,
+            )
+        )
+        for reading in ("pair", "after"):
+            discriminator = Discriminator(body, tokenizer, bidirectional=True, max_length=1024, reading=reading)
+            discriminator.network.to(asked.device).requires_grad_(False)
+            ways = {
+                f"{precision}, {tokens} tokens": partial(relevance, discriminator, pairs, tokens, plain)
+                for precision, plain in (("single precision", True), ("as trained", False))
+                for tokens in (BATCH_TOKENS, BATCH_TOKENS_ON_A_CARD)
+            }
+            result[f"{size}, {reading}"] = {way: spread(times) for way, times in in_turn(ways, asked.turns).items()}
+    keep({"pairs": len(pairs), "layers": LAYERS, "seconds": result}, asked.output)
+
+
+def relevance(discriminator: Discriminator, pairs: list[tuple[str, str]], tokens: int, plain: bool) -> None:
+    """Of all pairs; `plain` is in single precision throughout."""
+    vars(discriminator).pop("precision", None)
+    if plain:
+        discriminator.precision = nullcontext
+    discriminator.relevance(pairs, tokens)
+
+
+if __name__ == "__main__":
+    main()
