@@ -138,8 +138,8 @@ class Discriminator(_Section):
     label_share: float = Field(default=1.0, gt=0, le=1)
     """Share of the training prompts whose labels are used, a fixed draw; the threshold's and the test labels stay."""
     reading: Literal["pair", "after", "apart"] = "apart"
-    """How criterion and response are read: as one text, pair by pair (paper), or each once, however many pairs they are
-    in, and brought together by a light head."""
+    """How criterion and response are read: as one text, pair by pair (paper); the criterion once, however many pairs it
+    is in, and each response after it; or each once and brought together by a light head."""
     layers: int | None = Field(default=4, ge=1)
     """First layers of the backbone that are kept; null keeps all."""
     bidirectional: bool = True

@@ -18,8 +18,8 @@ Precision = Literal["float32", "bfloat16"]
 Model = TypeVar("Model", bound=nn.Module)
 
 FREED, LARGE = 2**28, 2**25
-"""Bytes: what a process keeps at most of the memory it freed; blocks from here on are handed back at once (and no more
-is possible)."""
+"""Bytes: what a process keeps of the memory it freed, at most; and the size from which a block is handed back at once
+all the same, which cannot be more."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
 
@@ -42,9 +42,8 @@ def keep_freed_memory() -> None:
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
         library.mallopt(_TRIM_THRESHOLD, FREED)
-        library.mallopt(
-            _MMAP_THRESHOLD, LARGE
-        )  # else it stays at 128 kB from here on, and what is above is handed back
+        # setting the one stops the other from growing with what is freed
+        library.mallopt(_MMAP_THRESHOLD, LARGE)
 
 
 def linear_precision() -> Precision:
