@@ -133,6 +133,10 @@ class Asking(Network, Generic[Asked]):
         """One logit per response token of each pair, whose criteria have been read."""
         raise NotImplementedError
 
+    def rows_of(self, batch: Sequence[Encoded], numbers: dict[tuple[int, ...], int]) -> Tensor:
+        """(N,): the number of each pair's criterion, by its token ids."""
+        return torch.tensor([numbers[tuple(pair.ids[: pair.first])] for pair in batch], device=self.mark.device)
+
 
 class After(Asking["Remembered"]):
     """Reads each response as `Together` does, as the end of one text that begins with the criterion; but a criterion is
@@ -158,7 +162,7 @@ class After(Asking["Remembered"]):
         return Remembered(numbers, cache, seen)
 
     def about(self, batch: Sequence[Encoded], asked: Remembered) -> list[Tensor]:
-        which = torch.tensor([asked.numbers[tuple(pair.ids[: pair.first])] for pair in batch], device=self.mark.device)
+        which = self.rows_of(batch, asked.numbers)
         rows = [pair.ids[pair.first :] for pair in batch]
         shared = self.padded([pair.shared[pair.first :] for pair in batch], 0)
         embeddings = self.body.get_input_embeddings()(self.padded(rows, self.pad))
@@ -232,7 +236,7 @@ class Apart(Asking["Criteria"]):
 
     def about(self, batch: Sequence[Encoded], asked: Criteria) -> list[Tensor]:
         numbers = _numbered(tuple(pair.ids[pair.first :]) for pair in batch)
-        which = torch.tensor([asked.numbers[tuple(pair.ids[: pair.first])] for pair in batch], device=self.mark.device)
+        which = self.rows_of(batch, asked.numbers)
         whose = torch.tensor([numbers[tuple(pair.ids[pair.first :])] for pair in batch], device=self.mark.device)
         states = self.read([list(ids) for ids in numbers])
         # not `states[whose]`, whose gradient adds up in an order that differs from run to run with two threads
