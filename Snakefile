@@ -38,6 +38,8 @@ rule all:
 # Database and experiment are made once, before parallel jobs write to them. They are no rule's product: what is trained
 # does not depend on them, and a database made anew trains nothing anew.
 onstart:
+    if workflow.is_main_process and workflow.local_exec:
+        preloaded.start()
     shell("rtt experiment --config {CONFIG} --track {TRACK} --output {RESULTS}/mlflow/experiment.json")
 
 

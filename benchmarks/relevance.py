@@ -1,9 +1,8 @@
 """Pairs a second of a discriminator, against the released way: every pair padded to the batch's longest, one by one.
 
-Both have the same weights and give the same scores. The batch is a training step's: groups of responses to prompts,
-each with all rubrics of its prompt. Responses are those labelled by `make run`, and, as longer ones, several joined.
-Discriminators that share what pairs have in common are also measured against reading each pair by itself, with no
-padding at all.
+Both have the same weights and give the same scores, whatever the discriminator's reading. The batch is a training
+step's: groups of responses to prompts, each with all rubrics of its prompt. Responses are those labelled by `make run`,
+and, as longer ones, several joined.
 
     .venv/bin/python benchmarks/relevance.py
 """
@@ -17,12 +16,13 @@ from pathlib import Path
 
 os.environ.setdefault("TQDM_DISABLE", "1")
 
-import numpy as np
 import torch
 from measure import in_turn, keep, options, ratios, spread
+from released import difference, released
 
 from rtt.config import load_config
 from rtt.relevance.discriminator import Discriminator
+from rtt.relevance.networks import NETWORKS
 from rtt.tables import Labels, read_table
 
 Pairs = list[tuple[str, str]]
@@ -45,38 +45,6 @@ def workloads(folder: Path, prompts: int, group: int, rubrics: int) -> dict[str,
     }
 
 
-@torch.no_grad()
-def released(discriminator: Discriminator, pairs: Pairs) -> list[np.ndarray]:
-    """Relevance of each response token, a pair at a time, padded to the longest."""
-    encoded = discriminator.encode(pairs)
-    longest = max(len(pair.ids) for pair in encoded)
-    network, found = discriminator.network, []
-    for pair in encoded:
-        blank = [0] * (longest - len(pair.ids))
-        ids = torch.tensor([pair.ids + [network.pad] * len(blank)])
-        shared = torch.tensor([pair.shared + blank])[..., None] * network.mark
-        hidden = network.body(
-            inputs_embeds=network.body.get_input_embeddings()(ids) + shared,
-            attention_mask=torch.tensor([[1] * len(pair.ids) + blank]),
-        ).last_hidden_state
-        found.append(torch.sigmoid(network.head(hidden)[0, pair.first : pair.last, 0]).numpy())
-    return found
-
-
-@torch.no_grad()
-def by_itself(discriminator: Discriminator, pairs: Pairs) -> list[np.ndarray]:
-    """Relevance of each response token, a pair at a time."""
-    return [torch.sigmoid(discriminator.network([pair])[0]).numpy() for pair in discriminator.encode(pairs)]
-
-
-def ours(discriminator: Discriminator, pairs: Pairs) -> list[np.ndarray]:
-    return discriminator.token_relevance(discriminator.encode(pairs))
-
-
-def difference(ones: list[np.ndarray], others: list[np.ndarray]) -> float:
-    return max(float(np.abs(one - other).max(initial=0)) for one, other in zip(ones, others, strict=True))
-
-
 def main() -> None:
     parser = options(__doc__, __file__)
     parser.add_argument("--config", type=Path, default=Path("config/config.yaml"))
@@ -89,46 +57,40 @@ def main() -> None:
     config = load_config(asked.config)
     torch.set_num_threads(config.policy.threads)
     torch.manual_seed(0)
-    pair, after, apart = (
-        Discriminator.from_backbone(
+    discriminators = {
+        reading: Discriminator.from_backbone(
             asked.results / "models" / "policy",
             layers=config.discriminator.layers,
             bidirectional=config.discriminator.bidirectional,
             max_length=config.discriminator.max_length,
             reading=reading,
         )
-        for reading in ("pair", "after", "apart")
-    )
+        for reading in NETWORKS
+    }
     result = {}
     given = workloads(asked.results / "labels" / "labels.parquet", asked.prompts, asked.group, asked.rubrics)
     for name, pairs in given.items():
-        ways = {
-            "pair, released": partial(released, pair, pairs),
-            "pair": partial(ours, pair, pairs),
-            "after, each pair by itself": partial(by_itself, after, pairs),
-            "after": partial(ours, after, pairs),
-            "apart, each pair by itself": partial(by_itself, apart, pairs),
-            "apart": partial(ours, apart, pairs),
-        }
+        ways = {}
+        encoded = discriminators["pair"].encode(pairs)
+        for reading, discriminator in discriminators.items():
+            ways[f"{reading}, released"] = partial(released, discriminator, encoded)
+            ways[reading] = partial(discriminator.token_relevance, encoded)
         seconds = in_turn(ways, asked.turns)
         result[name] = {
             "pairs": len(pairs),
-            "tokens a pair": spread(len(one.ids) for one in pair.encode(pairs)),
+            "tokens a pair": spread(len(one.ids) for one in encoded),
             "pairs a second": {way: spread(len(pairs) / value for value in values) for way, values in seconds.items()},
-            **{
-                f"{way} / {plain}": {
-                    "pairs a second": ratios(seconds[plain], seconds[way]),
-                    "largest difference of scores": difference(ways[plain](), ways[way]()),
+            "against the released way": {
+                reading: {
+                    "pairs a second": ratios(seconds[f"{reading}, released"], seconds[reading]),
+                    "largest difference of scores": difference(ways[f"{reading}, released"](), ways[reading]()),
                 }
-                for way, plain in (
-                    ("pair", "pair, released"),
-                    ("after", "after, each pair by itself"),
-                    ("apart", "apart, each pair by itself"),
-                )
+                for reading in discriminators
             },
-            **{
-                f"{way} / pair, released": {"pairs a second": ratios(seconds["pair, released"], seconds[way])}
-                for way in ("after", "apart")
+            "against pair, released": {
+                reading: {"pairs a second": ratios(seconds["pair, released"], seconds[reading])}
+                for reading in discriminators
+                if reading != "pair"
             },
         }
     keep({"layers": config.discriminator.layers, "threads": torch.get_num_threads(), **result}, asked.output)

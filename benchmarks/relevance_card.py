@@ -1,4 +1,5 @@
-"""Relevance on a graphics card: one batch's pairs, by how many tokens are read at once and in which precision.
+"""Relevance on a graphics card: one batch's pairs, by how many tokens are read at once and in which precision, against
+the released way, every pair padded to the longest and one by one.
 
 Random weights of the sizes of `cost.py`, six layers of them; random answers of 128 tokens, eight to each of eight
 training prompts, with the prompts' own rubrics. Needs the tokenizer and the prompts of `make run`:
@@ -9,19 +10,23 @@ training prompts, with the prompts' own rubrics. Needs the tokenizer and the pro
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import numpy as np
 import torch
 from cost import SIZES
-from measure import in_turn, keep, options, spread
+from measure import in_turn, keep, options, ratios, spread
+from released import difference, released
 from transformers import AutoTokenizer, LlamaConfig, LlamaModel
 
 from rtt.relevance.discriminator import BATCH_TOKENS, BATCH_TOKENS_ON_A_CARD, Discriminator
+from rtt.relevance.networks import NETWORKS
 from rtt.rubrics import parse_rubrics
 from rtt.tables import Prompts, read_table
 
@@ -65,24 +70,42 @@ def main() -> None:
                 max_position_embeddings=4096,
             )
         )
-        for reading in ("pair", "after"):
+        for reading in NETWORKS:
             discriminator = Discriminator(body, tokenizer, bidirectional=True, max_length=1024, reading=reading)
             discriminator.network.to(asked.device).requires_grad_(False)
-            ways = {
-                f"{precision}, {tokens} tokens": partial(relevance, discriminator, pairs, tokens, plain)
-                for precision, plain in (("single precision", True), ("as trained", False))
-                for tokens in (BATCH_TOKENS, BATCH_TOKENS_ON_A_CARD)
+            encoded = discriminator.encode(pairs)
+            ways: dict[str, Callable[[], list[np.ndarray]]] = {}
+            for precision, plain in (("single precision", True), ("as trained", False)):
+                ways[f"{precision}, released"] = partial(computed, discriminator, plain, released, encoded)
+                for tokens in (BATCH_TOKENS, BATCH_TOKENS_ON_A_CARD):
+                    ways[f"{precision}, {tokens} tokens"] = partial(
+                        computed, discriminator, plain, Discriminator.token_relevance, encoded, tokens
+                    )
+            seconds = in_turn(ways, asked.turns)
+            most = BATCH_TOKENS_ON_A_CARD
+            result[f"{size}, {reading}"] = {
+                "seconds": {way: spread(times) for way, times in seconds.items()},
+                "against the released way": {
+                    precision: {
+                        "pairs a second": ratios(
+                            seconds[f"{precision}, released"], seconds[f"{precision}, {most} tokens"]
+                        ),
+                        "largest difference of scores": difference(
+                            ways[f"{precision}, released"](), ways[f"{precision}, {most} tokens"]()
+                        ),
+                    }
+                    for precision in ("single precision", "as trained")
+                },
             }
-            result[f"{size}, {reading}"] = {way: spread(times) for way, times in in_turn(ways, asked.turns).items()}
-    keep({"pairs": len(pairs), "layers": LAYERS, "seconds": result}, asked.output)
+    keep({"pairs": len(pairs), "layers": LAYERS, **result}, asked.output)
 
 
-def relevance(discriminator: Discriminator, pairs: list[tuple[str, str]], tokens: int, plain: bool) -> None:
-    """Of all pairs; `plain` is in single precision throughout."""
+def computed(discriminator: Discriminator, plain: bool, compute: Callable[..., Any], *given: Any) -> list[np.ndarray]:
+    """Relevance by one of the ways; `plain` is in single precision throughout."""
     vars(discriminator).pop("precision", None)
     if plain:
         discriminator.precision = nullcontext
-    discriminator.relevance(pairs, tokens)
+    return compute(discriminator, *given)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,12 @@ import os
 import sys
 from collections.abc import Sequence
 
+from rtt import preloaded
 from rtt.arguments import parse
 from rtt.errors import UserError
+
+HUBS = "fetch"
+"""The one command that asks hubs: for the others every input is a file by now."""
 
 
 def _no_space(error: BaseException) -> bool:
@@ -23,23 +27,31 @@ def _no_space(error: BaseException) -> bool:
     return False
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs one step; exits with 1 and one message on the user's mistake."""
-    line = list(sys.argv[1:] if argv is None else argv)
-    arguments = parse(line)
-    arguments.line = line  # for a step that starts itself anew in several processes
+def settle(command: str) -> None:
+    """What has to be said before libraries are loaded."""
     # A step loads libraries of some hundred thousand objects, and the collector goes through them again and again: with
     # its own thresholds that is a sixth of a short step.
     gc.set_threshold(100_000, 50, 1000)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a log has no use for the bars of loading
-    if arguments.command != "fetch":
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # every input is a file by now
+    if command != HUBS:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one step; exits with 1 and one message on the user's mistake."""
+    line = list(sys.argv[1:] if argv is None else argv)
+    arguments = parse(line)
+    arguments.line = line  # for a step that starts itself anew in several processes
+    settle(arguments.command)
     try:
+        status = None if arguments.command == HUBS else preloaded.hand_over(line)
+        if status is not None:
+            preloaded.end_as(status)
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
         arguments.handler(arguments)
     except UserError as error:
         sys.exit(1 if error.told else f"error: {error}")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class _Policy:
         self.model, self.tokenizer = open_policy(folder, checkpoint)
         require_chat_template(self.tokenizer)
 
+    @cached_property
     def known(self) -> dict[str, str]:
         """Digests of the weights."""
         weights = "".join(file_sha256(path) for path in sorted(self.folder.glob("*.safetensors")))
@@ -47,7 +49,7 @@ class _Policy:
         template = template_record(self.tokenizer, self.protocol.thinking)
         return {
             "generator": generator,
-            "model": self.known(),
+            "model": self.known,
             "seed": self.seed,
             "chat_template": template,
             "linear_precision": linear_precision(),
@@ -86,7 +88,7 @@ class Local(_Policy):
         asked = [turns for turns in conversations for _ in range(self.protocol.samples)]
         mark = fingerprint(
             {
-                **self.known(),
+                **self.known,
                 "protocol": self.protocol.model_dump(),
                 "seed": self.seed,
                 "batch_size": self.batch_size,

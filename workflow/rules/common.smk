@@ -6,7 +6,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from rtt import layout
+from rtt import layout, preloaded
 from rtt.config import parse_config, to_dict, write_config
 from rtt.errors import UserError
 from rtt.launch import read_settings
