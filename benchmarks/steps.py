@@ -27,6 +27,7 @@ from rtt.layout import COSTS
 from rtt.policy import trainer
 from rtt.policy.rollouts import read_metrics
 from rtt.policy.rounds import Inputs, run_round
+from rtt.policy.sampling import draw
 from rtt.tracking import NoRun
 
 VARIANTS = {"one_pass_each": ("rl_csr", False), "shared": ("rl_csr", True), "shared_rtt": ("rtt_csr", True)}
@@ -93,6 +94,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5, help="how often each variant has its turn")
     parser.add_argument("--steps", type=int, default=3, help="steps a turn; the first, which warms up, is not counted")
     asked = parser.parse_args()
+    trainer.draw_quickly = draw  # slower, but all variants start with the same responses
     config = load_config(asked.config)
     if asked.precision:
         config = config.model_copy(update={"linear_precision": asked.precision})

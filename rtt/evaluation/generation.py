@@ -16,7 +16,7 @@ from rtt.judging.cases import Message
 from rtt.policy import sharing
 from rtt.policy.checkpoints import verify
 from rtt.policy.pretrained import load_policy, load_tokenizer, require_chat_template
-from rtt.policy.sampling import draw_quickly
+from rtt.policy.sampling import draw_quickly, packed
 from rtt.processes import device
 
 PROMPT_TOKENS = 256
@@ -123,7 +123,8 @@ def generate(
     torch.manual_seed(seed)
     generation, ends = generation_settings(model, tokenizer, settings)
     answers: dict[int, Answer] = {} if kept is None else dict(kept.answers)
-    with tqdm(total=len(texts), desc=title, unit="answer", disable=None) as bar:
+    bar = tqdm(total=len(texts), desc=title, unit="answer", disable=None)
+    with bar, packed(model, settings.batch_size):  # once for all batches
         for number, chosen in enumerate(batches(order, lengths, settings.batch_size)):
             if kept is not None:
                 if all(i in kept.answers for i in chosen):

@@ -15,8 +15,17 @@ from transformers.cache_utils import DynamicLayer
 
 from rtt.precision import LINEAR, Rounding, RoundingHead, rounding, unkept
 
+Draw = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+"""One place in each row of (R, V) shares; the rows' numbers among all of the batch; and how many these are."""
+
 PACKED_BYTES = 2**32
 """Weights that :func:`packed` copies, at most."""
+
+PART = 256
+"""Words that :func:`draw_quickly` takes together first: one sum takes a fraction of the time of all sums so far."""
+
+ENDED = 1 / 8
+"""Share of the rows that have to have ended before :func:`decode` goes on without them, since that copies the cache."""
 
 
 class _Room(DynamicLayer):
@@ -134,9 +143,10 @@ def merged(model: Any) -> Iterator[None]:
             yield
     finally:
         for layer, weight in zip(layers, before, strict=True):
-            if layer.merged:
+            if layer.lora_variant or any(layer.lora_bias.values()):
                 layer.unmerge()
-            layer.get_base_layer().weight.data = weight  # what unmerging subtracts is rounded
+            layer.merged_adapters.clear()  # unmerging would compute again what was added
+            layer.get_base_layer().weight.data = weight  # and what it subtracts is rounded
 
 
 def _adapted(model: Any) -> list[Any]:
@@ -163,13 +173,20 @@ def packed(model: Any, rows: int) -> Iterator[None]:
         rows: as many as are expected at once; any number can be multiplied.
     """
     layers = _packable(model)
+    around = {id(module.get_base_layer()): module for module in model.modules() if getattr(module, "merged", False)}
+    changed: list[Any] = []
     try:
         for layer in layers:
-            layer.__dict__["forward"] = partial(_product, layer=layer, weight=_laid_out(layer, rows))
+            product = partial(_product, layer=layer, weight=_laid_out(layer, rows))
+            # an adapter that is merged has nothing to add, and takes a while to find that out
+            for module in (layer, around.get(id(layer))):
+                if module is not None:
+                    module.__dict__["forward"] = product
+                    changed.append(module)
         yield
     finally:
-        for layer in layers:
-            layer.__dict__.pop("forward", None)
+        for module in changed:
+            module.__dict__.pop("forward", None)
 
 
 def _laid_out(layer: torch.nn.Linear, rows: int) -> torch.Tensor:
@@ -236,51 +253,91 @@ def decode(
     stopping_criteria: Any,
     generation_config: GenerationConfig,
     *,
-    draw: Callable[[torch.Tensor], torch.Tensor],
+    draw: Draw,
     **known: Any,
 ) -> torch.Tensor:
     """The loop of `model.generate` (its ``custom_generate``) for a model that needs nothing but these, on a processor.
+    Rows that have ended are left out by and by.
 
     Args:
         input_ids: (B, P), padded on the left.
-        draw: one place in each row of (B, V) shares.
+        draw: how words are drawn.
         known: the ``cache`` of all but the last of them, and the ``attention_mask`` (B, P), None where all are seen.
 
     Returns:
         (B, P + T).
     """
-    attention_mask = known["attention_mask"]
-    if attention_mask is None:
-        attention_mask = torch.ones_like(input_ids)
-    going_on = torch.ones(len(input_ids), dtype=torch.bool)
+    seen, cache = known["attention_mask"], known["cache"]
+    if seen is None:
+        seen = torch.ones_like(input_ids)
+    pad = generation_config.pad_token_id or 0
+    count, start = input_ids.shape
+    written = input_ids.new_full((count, start + (generation_config.max_new_tokens or 0)), pad)
+    written[:, :start] = input_ids
+    end = start
+    rows = torch.arange(count)  # those that `input_ids`, `seen` and the cache still hold
+    going_on = torch.ones(count, dtype=torch.bool)
     while going_on.any():
+        if going_on.sum() <= (1 - ENDED) * len(rows):
+            kept = going_on.nonzero()[:, 0]
+            rows, input_ids, seen, going_on = (each[kept] for each in (rows, input_ids, seen, going_on))
+            cache = chosen_rows(cache, kept, written.shape[1] - end)
         logits = model(
             input_ids=input_ids[:, -1:],
-            attention_mask=attention_mask,
-            position_ids=attention_mask.sum(dim=1, keepdim=True) - 1,
-            cache=known["cache"],
+            attention_mask=seen,
+            position_ids=seen.sum(dim=1, keepdim=True) - 1,
+            cache=cache,
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
         scores = logits_processor(input_ids, logits.float())
-        chosen = draw(scores.softmax(dim=-1)) if generation_config.do_sample else scores.argmax(dim=-1)
-        chosen = torch.where(going_on, chosen, generation_config.pad_token_id or 0)
-        input_ids = torch.cat([input_ids, chosen[:, None]], dim=1)
-        attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(chosen), 1)], dim=1)
+        shares = scores.softmax(dim=-1) if generation_config.do_sample else None
+        word = scores.argmax(dim=-1) if shares is None else draw(shares, rows, count)
+        word = torch.where(going_on, word, pad)
+        written[rows, end] = word
+        end += 1
+        input_ids = torch.cat([input_ids, word[:, None]], dim=1)
+        seen = torch.cat([seen, seen.new_ones(len(word), 1)], dim=1)
         going_on = going_on & ~stopping_criteria(input_ids, None)
-    return input_ids
+    return written[:, :end]
 
 
-def draw(shares: torch.Tensor) -> torch.Tensor:
-    """One place in each row of (B, V) shares that sum to 1, as transformers draws it: equal seeds give equal tokens."""
-    return torch.multinomial(shares, num_samples=1)[:, 0]
+def chosen_rows(cache: DynamicCache, rows: torch.Tensor, room: int) -> DynamicCache:
+    """A cache of the chosen `rows` (R,) of another, with room for `room` tokens more."""
+    chosen = DynamicCache()
+    for layer in cache.layers:
+        assert isinstance(layer, DynamicLayer)
+        keys, values = (torch.nn.functional.pad(one.index_select(0, rows), (0, 0, 0, room)) for one in _held(layer))
+        chosen.layers.append(_Room(keys, values, layer.get_seq_length()))
+    return chosen
 
 
-def draw_quickly(shares: torch.Tensor) -> torch.Tensor:
+def draw(shares: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Tensor:
+    """One place in each row of (R, V) shares that sum to 1, as transformers draws it: equal seeds give equal tokens.
+
+    Args:
+        rows: (R,), numbers of these rows among all of the batch, for which random numbers are drawn too.
+        count: rows of the batch.
+    """
+    if len(rows) < count:
+        shares = shares.new_ones(count, shares.shape[1]).index_copy(0, rows, shares)
+    return torch.multinomial(shares, num_samples=1)[:, 0][rows if len(rows) < count else slice(None)]
+
+
+def draw_quickly(shares: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Tensor:
     """As :func:`draw`, to about 1e-6, with one random number a row, where torch draws one for every place: with 49,152
     words and 64 rows that is a quarter of sampling."""
-    reached = shares.cumsum(dim=1)
+    shares = torch.nn.functional.pad(shares, (0, -shares.shape[1] % PART)) if shares.shape[1] % PART else shares
+    parts = shares.unflatten(1, (-1, PART))
+    reached = parts.sum(dim=2).cumsum(dim=1)
+    goal = torch.rand(count, 1, dtype=shares.dtype)[rows] * reached[:, -1:]
+    part = torch.searchsorted(reached, _below(goal, reached), right=True)
+    before = reached.gather(1, (part - 1).clamp(min=0)).masked_fill(part == 0, 0)
+    inside = before + parts[torch.arange(len(parts)), part[:, 0]].cumsum(dim=1)
+    return (part * PART + torch.searchsorted(inside, _below(goal, inside), right=True))[:, 0]
+
+
+def _below(goal: torch.Tensor, reached: torch.Tensor) -> torch.Tensor:
+    """A goal that was rounded up to the whole would be beyond the last place."""
     whole = reached[:, -1:]
-    goal = torch.rand(len(shares), 1, dtype=shares.dtype) * whole
-    below = whole.nextafter(torch.zeros_like(whole))  # a goal rounded up to the whole would be beyond the last place
-    return torch.searchsorted(reached, goal.minimum(below), right=True)[:, 0]
+    return goal.minimum(whole.nextafter(torch.zeros_like(whole)))

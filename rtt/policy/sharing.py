@@ -5,7 +5,7 @@ G responses of T tokens to a prompt of P tokens cost P + G·T tokens in place of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
@@ -15,7 +15,7 @@ import torch
 from transformers import DynamicCache, GenerationConfig
 
 from rtt.attention import sees_all
-from rtt.policy.sampling import Part, decode, draw, gathered, merged, packed, repeated, rounded
+from rtt.policy.sampling import Draw, Part, decode, draw, gathered, merged, packed, repeated, rounded
 
 LONGEST_ROW = 4096
 """Tokens in a packed row at most, unless it holds one response: attention is dense, so its cost grows with the
@@ -43,7 +43,7 @@ def generate(
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor,
     generation_config: GenerationConfig,
-    draw: Callable[[torch.Tensor], torch.Tensor] = draw,
+    draw: Draw = draw,
 ) -> torch.Tensor:
     """`model.generate`, with equal prompts read once, weights as sampling wants them meanwhile, and no copying of the
     cache.
@@ -51,7 +51,7 @@ def generate(
     Args:
         input_ids: (B, P), padded on the left.
         attention_mask: (B, P).
-        draw: one place in each row of (B, V) shares, on a processor.
+        draw: how words are drawn, on a processor.
 
     Returns:
         (B, P + T): prompts and what was sampled.

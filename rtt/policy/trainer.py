@@ -32,6 +32,7 @@ from rtt.policy.diagnostics import divergence, relevance_entropy, unrelated_text
 from rtt.policy.likelihood import can_project, project
 from rtt.policy.resampling import LEFT, groups_without_spread, replace_rows
 from rtt.policy.rollouts import RolloutLog
+from rtt.policy.sampling import draw_quickly
 from rtt.policy.sharing import ROW, generate, in_order, pack, unpack
 from rtt.precision import keep_rounded
 from rtt.processes import gathered, is_first, on_first, rank
@@ -144,7 +145,7 @@ class RTTGRPOTrainer(GRPOTrainer):
     def _sampled(self, model: Any, **given: Any) -> torch.Tensor:
         """As :func:`generate`, in the precision of the loss; by itself, an adapter's base would be in another."""
         with self.accelerator.autocast():
-            return generate(model, **given)
+            return generate(model, **given, draw=draw_quickly)
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """As the parent's, which shuffles a batch before it splits it; here a part holds whole groups where it can."""

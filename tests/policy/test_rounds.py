@@ -271,7 +271,11 @@ def test_the_gradient_does_not_depend_on_how_many_rows_go_through_at_once(bench,
 
 
 @pytest.mark.parametrize("arm", ["rtt_csr", "rl_dr_grpo", "rl_dapo"])
-def test_sharing_a_prompt_changes_the_cost_and_not_what_is_learned(bench, arm):
+def test_sharing_a_prompt_changes_the_cost_and_not_what_is_learned(bench, arm, monkeypatch):
+    from rtt.policy.sampling import draw
+
+    monkeypatch.setattr("rtt.policy.trainer.draw_quickly", draw)  # as TRL draws
+
     def first_step(name, **policy):
         run = bench.run(name, bench.config(name, micro_batch_size=4, diagnostics_every=1, **policy), arm=arm)
         return json.loads((run / "metrics.jsonl").read_text().splitlines()[0])

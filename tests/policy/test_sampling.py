@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import DynamicCache, GenerationConfig
 
 from rtt.policy.pretrained import load_policy
-from rtt.policy.sampling import Part, draw_quickly, gathered, merged, packed, rounded
+from rtt.policy.sampling import Part, draw, draw_quickly, gathered, merged, packed, rounded
 from rtt.policy.sharing import generate
 from rtt.precision import Rounding, RoundingHead, compute_with, keep_rounded
 
@@ -146,6 +146,21 @@ def test_while_merged_no_weights_from_before_are_used(tiny_policy, monkeypatch):
             assert (model(input_ids=ids).logits - expected).abs().max() > 0.1
 
 
+def test_an_adapter_that_is_merged_is_passed_by(tiny_policy):
+    model = adapted(tiny_policy)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad(), merged(model):
+        expected = model(input_ids=ids).logits
+        with packed(model, 4):
+            layers = [module for module in model.modules() if hasattr(module, "merged_adapters")]
+            assert layers
+            for layer in layers:
+                assert "forward" in vars(layer)
+                layer.lora_A = None  # nobody looks at it
+            torch.testing.assert_close(model(input_ids=ids).logits, expected, atol=1e-4, rtol=1e-4)
+        assert not any("forward" in vars(module) for module in model.modules())
+
+
 def test_weights_are_back_after_a_failure(tiny_policy):
     model = adapted(tiny_policy)
     before = weights(model)
@@ -180,24 +195,65 @@ def test_a_merged_adapter_samples_what_it_samples_by_itself(tiny_policy, more):
 
 
 def test_a_draw_by_hand(monkeypatch):
+    monkeypatch.setattr("rtt.policy.sampling.PART", 2)  # parts of two words, the last filled up
     shares = torch.tensor([[0.0, 0.5, 0.0, 0.25, 0.25], [2.0, 0.0, 2.0, 0.0, 0.0]])  # reached: .5 .75 1, and 2 4
     expected = {0.0: [1, 0], 0.49: [1, 0], 0.5: [3, 2], 0.74: [3, 2], 0.75: [4, 2], 0.99: [4, 2]}
+    rows = torch.arange(2)
     for number, places in expected.items():
         monkeypatch.setattr(torch, "rand", lambda *size, number=number, **_: torch.full(size, number))
-        assert draw_quickly(shares).tolist() == places
+        assert draw_quickly(shares, rows, 2).tolist() == places
     monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.ones(size))  # which is never drawn, but for rounding
-    assert draw_quickly(shares).tolist() == [4, 2]
+    assert draw_quickly(shares, rows, 2).tolist() == [4, 2]
 
 
 def test_draws_come_as_often_as_they_should():
     torch.manual_seed(0)
+    count = 200_000
     shares = torch.rand(1000).softmax(dim=0) * (torch.arange(1000) % 3 > 0)
-    counts = torch.bincount(draw_quickly(shares.expand(200_000, -1)), minlength=1000)
+    counts = torch.bincount(draw_quickly(shares.expand(count, -1), torch.arange(count), count), minlength=1000)
     assert not counts[::3].any()
     kept = shares > 0
-    expected = 200_000 * shares[kept] / shares.sum()
+    expected = count * shares[kept] / shares.sum()
     statistic = ((counts[kept] - expected) ** 2 / expected).sum().item()
     assert 550 < statistic < 790  # χ² with 665 degrees of freedom: mean 665, deviation 36
+
+
+@pytest.mark.parametrize("how", [draw, draw_quickly])
+def test_a_row_draws_the_same_whichever_others_are_left(how):
+    shares = torch.rand(6, 700, generator=torch.Generator().manual_seed(0)).softmax(dim=1)
+    torch.manual_seed(1)
+    whole = how(shares, torch.arange(6), 6)
+    torch.manual_seed(1)
+    left = torch.tensor([1, 4, 5])
+    assert torch.equal(how(shares[left], left, 6), whole[left])
+    assert len(set(whole.tolist())) > 3
+
+
+def test_rows_that_ended_are_left_out_and_nothing_else_changes(model, monkeypatch):
+    torch.manual_seed(0)
+    ids = torch.randint(5, 400, (12, 6))
+    mask = torch.ones_like(ids)
+    mask[:4, :3] = 0  # shorter prompts
+    settings = {"max_new_tokens": 24, "do_sample": True, "pad_token_id": 2}
+    passes: list[int] = []
+    model.register_forward_pre_hook(lambda *given: passes.append(len(given[2]["input_ids"])), with_kwargs=True)
+
+    def answers(ended: float, ends: list[int]) -> torch.Tensor:
+        monkeypatch.setattr("rtt.policy.sampling.ENDED", ended)
+        passes.clear()
+        torch.manual_seed(2)
+        config = GenerationConfig(**settings, eos_token_id=ends)
+        return generate(model, input_ids=ids, attention_mask=mask, generation_config=config, draw=draw_quickly)
+
+    free = answers(2.0, [])
+    ends = free[:9, 6 + 8].tolist()  # of most rows, at one time or another
+    together = answers(2.0, ends)
+    assert set(passes[1:]) == {12}
+    assert 10 < together.shape[1] - 6 <= 24
+    left_out = answers(1 / 8, ends)
+    assert torch.equal(left_out, together)
+    assert passes[-1] < 4
+    assert passes[1:] == sorted(passes[1:], reverse=True)
 
 
 def test_an_answer_that_ends_is_padded_and_the_others_go_on(model):
