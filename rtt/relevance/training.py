@@ -70,7 +70,7 @@ def train_discriminator(
         )
     network.body.get_input_embeddings().requires_grad_(False)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     units = discriminator.network.units([examples[i] for i in read])
     epochs = [
         _batches(units, settings.batch_size, np.random.default_rng([settings.seed, epoch]))
