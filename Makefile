@@ -48,9 +48,10 @@ bench-small: smoke
 	$(BIN)/python benchmarks/discriminators.py $(ON_SMOKE) --epochs 1 --turns 1 --variants "pair, 2 layers" "after, 4 layers" "apart, 2 layers" \
 	  --output $(SMALL)/discriminators.json --figure $(SMALL)/discriminators
 	$(BIN)/python benchmarks/relevance.py $(ON_SMOKE) --prompts 1 --group 2 --rubrics 2 --turns 1 --output $(SMALL)/relevance.json
-	$(BIN)/python benchmarks/relevance_card.py --results results/smoke --sizes small --turns 1 --output $(SMALL)/relevance_card.json
+	$(BIN)/python benchmarks/relevance_card.py --results results/smoke --sizes small --prompts 1 --group 2 --turns 1 \
+	  --output $(SMALL)/relevance_card.json
 	$(BIN)/python benchmarks/cost.py --sizes small --response 4 --turns 1 --output $(SMALL)/cost.json --figure $(SMALL)/cost
-	$(BIN)/python benchmarks/startup.py --config config/smoke.yaml --policy results/smoke/models/policy --turns 1 \
+	$(BIN)/python benchmarks/startup.py $(ON_SMOKE) --turns 1 \
 	  --output $(SMALL)/startup.json
 	$(BIN)/python benchmarks/generation.py --policy results/smoke/models/policy --prompts results/smoke/data/prompts.parquet \
 	  --count 4 --tokens 4 --turns 1 --output $(SMALL)/generation.json

@@ -1,8 +1,8 @@
 """Relevance on a graphics card: one batch's pairs, by how many tokens are read at once and in which precision, against
 the released way, every pair padded to the longest and one by one.
 
-Random weights of the sizes of `cost.py`, six layers of them; random answers of 128 tokens, eight to each of eight
-training prompts, with the prompts' own rubrics. Needs the tokenizer and the prompts of `make run`:
+Random weights of the sizes of `cost.py`, six layers of them; random answers of 128 tokens to training prompts, with the
+prompts' own rubrics. Needs the tokenizer and the prompts of `make run`:
 
     python benchmarks/relevance_card.py --device cuda
 """
@@ -30,18 +30,19 @@ from rtt.relevance.networks import NETWORKS
 from rtt.rubrics import parse_rubrics
 from rtt.tables import Prompts, read_table
 
-LAYERS, GROUP, PROMPTS, ANSWER = 6, 8, 8, 128
+LAYERS, ANSWER = 6, 128
 
 
-def pairs_of(results: Path, tokenizer) -> list[tuple[str, str]]:
+def pairs_of(results: Path, tokenizer: Any, count: int, group: int) -> list[tuple[str, str]]:
+    """Criteria and answers, `group` to each of `count` prompts."""
     prompts = read_table(results / "data" / "prompts.parquet", Prompts)
-    rubrics = prompts[prompts["split"] == "train"].head(PROMPTS)["rubrics"].map(parse_rubrics)
+    rubrics = prompts[prompts["split"] == "train"].head(count)["rubrics"].map(parse_rubrics)
     draw = np.random.default_rng(0)
     size = len(tokenizer)
     return [
         (rubric.text, answer)
         for own in rubrics
-        for answer in [tokenizer.decode(draw.integers(size // 8, size, ANSWER).tolist()) for _ in range(GROUP)]
+        for answer in [tokenizer.decode(draw.integers(size // 8, size, ANSWER).tolist()) for _ in range(group)]
         for rubric in own
     ]
 
@@ -51,10 +52,12 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--sizes", nargs="+", default=["600m", "4b"], choices=SIZES)
+    parser.add_argument("--prompts", type=int, default=8)
+    parser.add_argument("--group", type=int, default=8, help="answers to a prompt")
     parser.add_argument("--turns", type=int, default=3)
     asked = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(asked.results / "models" / "policy")
-    pairs = pairs_of(asked.results, tokenizer)
+    pairs = pairs_of(asked.results, tokenizer, asked.prompts, asked.group)
     result = {}
     for size in asked.sizes:
         _, hidden, inner, heads = SIZES[size]
