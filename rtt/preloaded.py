@@ -119,8 +119,9 @@ def hand_over(line: Sequence[str]) -> int | None:
     with connection:
         for number in _PASSED_ON:
             signal.signal(number, lambda number, _: connection.send(bytes([number])))
-        socket.send_fds(connection, [_HEADER.pack(len(message))], _FILES)
-        connection.sendall(message)
+        with suppress(ConnectionError):  # then nothing comes back
+            socket.send_fds(connection, [_HEADER.pack(len(message))], _FILES)
+            connection.sendall(message)
         status = _received(connection, _STATUS.size)
     if len(status) < _STATUS.size:
         raise UserError(
@@ -238,7 +239,7 @@ def _use_threads(count: str | None) -> None:
 
     threads = int(count) if count and count.isdigit() else len(os.sched_getaffinity(0))
     threadpool_limits(threads)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads)  # for MKL, which is part of torch and which threadpoolctl does not see
 
 
 def main() -> None:

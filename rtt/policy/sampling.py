@@ -279,9 +279,11 @@ def decode(
     going_on = torch.ones(count, dtype=torch.bool)
     while going_on.any():
         if going_on.sum() <= (1 - ENDED) * len(rows):
-            kept = going_on.nonzero()[:, 0]
+            held, kept = len(rows), going_on.nonzero()[:, 0]
             rows, input_ids, seen, going_on = (each[kept] for each in (rows, input_ids, seen, going_on))
-            cache = chosen_rows(cache, kept, written.shape[1] - end)
+            new = dict(zip(kept.tolist(), range(len(kept)), strict=True))
+            places = [[new[row]] if row in new else [] for row in range(held)]
+            cache = gathered([Part(cache, places)], len(kept), cache.get_seq_length(), written.shape[1] - end)
         logits = model(
             input_ids=input_ids[:, -1:],
             attention_mask=seen,
@@ -300,16 +302,6 @@ def decode(
         seen = torch.cat([seen, seen.new_ones(len(word), 1)], dim=1)
         going_on = going_on & ~stopping_criteria(input_ids, None)
     return written[:, :end]
-
-
-def chosen_rows(cache: DynamicCache, rows: torch.Tensor, room: int) -> DynamicCache:
-    """A cache of the chosen `rows` (R,) of another, with room for `room` tokens more."""
-    chosen = DynamicCache()
-    for layer in cache.layers:
-        assert isinstance(layer, DynamicLayer)
-        keys, values = (torch.nn.functional.pad(one.index_select(0, rows), (0, 0, 0, room)) for one in _held(layer))
-        chosen.layers.append(_Room(keys, values, layer.get_seq_length()))
-    return chosen
 
 
 def draw(shares: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Tensor:
