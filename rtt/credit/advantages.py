@@ -19,9 +19,6 @@ RULES = ("add", "mix")
 BLOCK = 2**22
 """Entries of relevance that are copied at once, at most, unless one group has more."""
 
-CACHED = 2**19
-"""Entries that stay in a processor's cache from one reading to the next."""
-
 FAR = 4.0
 """A mean of so many deviations is taken off before squares are summed, which would lose digits beside its own."""
 
@@ -188,8 +185,9 @@ def _token_term(
         anything = torch.ones_like(valid[:, :1])
         scores = _standardise_(verdicts.clone()[:, :, None], valid, anything, group_size, eps, min_std, correction=1)
         by_rubric = scores[:, :, 0] * share * valid.sum(dim=1, keepdim=True)
-    # adding up makes a wider copy of each first
-    per_row = tokens.new_full((n_rows,), n_tokens, dtype=torch.int64) if tokens.all() else tokens.sum(dim=1)
+    # adding up makes a wider copy of each first, and the least byte is found many times faster than `all`
+    all_tokens = bool(tokens.view(torch.uint8).amin())
+    per_row = tokens.new_full((n_rows,), n_tokens, dtype=torch.int64) if all_tokens else tokens.sum(dim=1)
     counts = valid * per_row[:, None]  # (B, K)
     if partition in ("softmax_share", "pooled"):
         term = relevance.new_empty(n_rows, n_tokens)
@@ -350,13 +348,10 @@ def _mean_score(
     rounding = 4 * torch.finfo(verdicts.dtype).eps  # equal values lie off their mean by no more
     means, variances = torch.empty_like(r), torch.empty_like(r)
     ones = relevance.new_ones(relevance.shape[2])
-    cached = max(1, CACHED // relevance[0].numel())
 
     def score(rows: slice, entries: torch.Tensor, centre: torch.Tensor | None) -> None:
         """Writes the rows of `term`, and `means` and `variances` of `entries`: w less `centre` (B, K)."""
-        # a product adds up faster than a sum
-        read = [(part @ ones, torch.linalg.vector_norm(part, dim=2)) for part in entries.split(cached)]
-        sums, norms = (torch.cat(parts) for parts in zip(*read, strict=True))
+        sums, norms = entries @ ones, torch.linalg.vector_norm(entries, dim=2)  # a product adds up faster than a sum
         mean = torch.div(sums, n[rows], out=means[rows])
         variance = norms.double().square_().div_(n[rows])
         variance = torch.addcmul(variance, mean, mean, value=-1, out=variances[rows]).clamp_(min=0)
