@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from measure import in_turn, keep, options, ratios, spread
 
 from rtt.credit.advantages import PARTITIONS, token_advantages
-from rtt.precision import keep_freed_memory
 from rtt.report.drawing import save, style
 
 GROUP = 8
@@ -84,7 +83,6 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=Path("docs/images/advantages_scaling"), help="without suffix")
     asked = parser.parse_args()
     shape = tuple(asked.shape)
-    keep_freed_memory()  # as every step of the pipeline does
     given = batch(shape)
     written = torch.empty_like(given[0])
     jobs = {"read and write": lambda: torch.mul(given[0], 2, out=written)}

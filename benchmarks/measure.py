@@ -12,11 +12,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from rtt.memory import tune
+
 RESULTS = Path(__file__).with_name("results")
 
 
 def options(description: str | None, script: str) -> argparse.ArgumentParser:
-    """A parser with ``--output``, by default the script's own file under `RESULTS`."""
+    """A parser with ``--output``, by default the script's own file under `RESULTS`, in a process that has its memory as
+    a step of the pipeline has."""
+    tune()
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=RESULTS / Path(script).with_suffix(".json").name)
     return parser

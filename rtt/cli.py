@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from rtt import preloaded
+from rtt import memory, preloaded
 from rtt.arguments import parse
 from rtt.errors import UserError
 
@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         status = None if arguments.command == HUBS else preloaded.hand_over(line)
         if status is not None:
             preloaded.end_as(status)
+        if argv is None:
+            memory.tune()
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
         arguments.handler(arguments)
     except UserError as error:

@@ -1,9 +1,8 @@
-"""What torch computes with in this process: threads, memory, and linear layers at several times the speed where a
-processor can multiply bfloat16 numbers."""
+"""What torch computes with in this process: threads, and linear layers at several times the speed where a processor can
+multiply bfloat16 numbers."""
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
@@ -17,33 +16,15 @@ from transformers import PreTrainedModel
 Precision = Literal["float32", "bfloat16"]
 Model = TypeVar("Model", bound=nn.Module)
 
-FREED, LARGE = 2**28, 2**25
-"""Bytes: what a process keeps of the memory it freed, at most; and the size from which a block is handed back at once
-all the same, which cannot be more."""
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
-
 _asked: Precision = "float32"
 
 
 def compute_with(threads: int | None, precision: Precision) -> None:
-    """Sets torch's threads (None leaves them alone) and the precision of models that are opened from here on, and lets
-    the process keep memory for the next layer."""
+    """Sets torch's threads (None leaves them alone) and the precision of models that are opened from here on."""
     global _asked
-    keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     _asked = precision
-
-
-def keep_freed_memory() -> None:
-    """Has the C library keep up to `FREED` bytes of what was freed, where it is glibc. Otherwise it hands megabytes
-    back after each layer, and every page it gets again for the next is a fault: a fifth of the discriminator's time."""
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
-        library.mallopt(_TRIM_THRESHOLD, FREED)
-        # setting the one stops the other from growing with what is freed
-        library.mallopt(_MMAP_THRESHOLD, LARGE)
 
 
 def linear_precision() -> Precision:

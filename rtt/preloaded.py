@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from rtt.errors import UserError
+from rtt.memory import tuned
 
 ADDRESS = "RTT_PRELOADED"
 """Environment variable with the path of the loaded process's socket."""
@@ -88,7 +89,7 @@ def start(modules: Sequence[str] = MODULES) -> None:
         stderr=subprocess.DEVNULL,
         # One thread: a copy of a process with more would wait for those it has not got. A session of its own, since
         # what is typed at the terminal goes to `rtt`, which passes it on.
-        env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+        env=tuned(os.environ) | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
         start_new_session=True,
     )
     os.close(until)

@@ -78,6 +78,20 @@ def one_message(text: str) -> str:
     return text
 
 
+def test_memory_is_arranged_for_a_program_of_its_own_only(monkeypatch):
+    """A caller in this process, tests and notebooks among them, goes on in it."""
+    begun = []
+    monkeypatch.setattr("rtt.memory.tune", lambda: begun.append("anew"))
+    line = ["data", "check", str(ROOT / "nothing.jsonl")]
+    with pytest.raises(SystemExit):
+        cli.main(line)
+    assert begun == []
+    monkeypatch.setattr(sys, "argv", ["rtt", *line])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert begun == ["anew"]
+
+
 def refusal(*arguments: object) -> str:
     """What a step that fails on the user's mistake says; anything but its own message is raised here."""
     with pytest.raises(SystemExit) as caught:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import resource
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
@@ -227,28 +222,3 @@ def test_threads_are_set_or_left_alone():
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
-
-
-FAULTS = """
-import resource, torch
-from rtt.precision import keep_freed_memory
-if {kept}:
-    keep_freed_memory()
-def use():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    blocks = [torch.ones(2**20) for _ in range(20)]  # 4 MB each
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-use()
-print(use())
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has other ways")
-def test_freed_memory_is_used_again_without_asking_for_it():
-    handed_back, kept = (
-        int(subprocess.run([sys.executable, "-c", FAULTS.format(kept=kept)], capture_output=True, check=True).stdout)
-        for kept in (False, True)
-    )
-    pages = 20 * 2**22 // resource.getpagesize()
-    assert handed_back > pages / 2
-    assert kept < pages / 4

@@ -32,6 +32,7 @@ def main(line):
     seen = {
         "pid": os.getpid(), "argv": sys.argv[1:], "folder": os.getcwd(), "given": os.environ.get("GIVEN"),
         "address": os.environ.get("RTT_PRELOADED"), "umask": os.umask(0o22), "loaded": "colorsys" in sys.modules,
+        "memory": "glibc.malloc.hugetlb=1" in Path("/proc/self/environ").read_text(),
     }
     if what == "threads":
         import torch
@@ -111,6 +112,7 @@ def test_step_sees_what_the_asking_process_sees(loaded, tmp_path):
         "address": None,
         "umask": 0o27,
         "loaded": True,
+        "memory": True,
     }
 
 
