@@ -13,6 +13,8 @@ rule evaluate_base:
         record=layout.base_file(RESULTS, "{benchmark}", "record.json"),
     log:
         layout.base_log(RESULTS, "{benchmark}"),
+    # The longest would otherwise come last, since Snakemake prefers large inputs, and have the machine for itself.
+    priority: 5
     threads: SETTINGS.evaluation.threads
     resources:
         mem_mb=4000,
