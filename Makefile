@@ -53,6 +53,7 @@ bench-small: smoke
 	$(BIN)/python benchmarks/cost.py --sizes small --response 4 --turns 1 --output $(SMALL)/cost.json --figure $(SMALL)/cost
 	$(BIN)/python benchmarks/startup.py $(ON_SMOKE) --turns 1 \
 	  --output $(SMALL)/startup.json
+	$(BIN)/python benchmarks/memory.py $(ON_SMOKE) --answers 2 --steps 1 --turns 1 --output $(SMALL)/memory.json
 	$(BIN)/python benchmarks/generation.py --policy results/smoke/models/policy --prompts results/smoke/data/prompts.parquet \
 	  --count 4 --tokens 4 --turns 1 --output $(SMALL)/generation.json
 	$(BIN)/python benchmarks/judging.py --questions 20 --turns 1 --output $(SMALL)/judging.json
