@@ -69,10 +69,10 @@ def draw(found: dict[str, dict[int, float]], stem: Path) -> None:
             sizes = list(times)
             axes.plot(sizes, list(times.values()), marker="o")
             axes.plot([0, sizes[-1]], [0, times[sizes[-1]]], color="grey", linestyle=":")
-            axes.set(xlabel=name, xlim=(0, None), ylim=(0, None))
+            axes.set(xlabel=name, xlim=(0, None))
             axes.set_xticks(sizes)
             axes.tick_params(axis="x", labelsize="small")
-        figure.axes[0].set_ylabel("milliseconds")
+        figure.axes[0].set(ylabel="milliseconds", ylim=(0, 1.05 * max(max(times.values()) for times in found.values())))
         save(figure, stem)
 
 
