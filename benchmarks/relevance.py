@@ -21,6 +21,7 @@ from measure import in_turn, keep, options, ratios, spread
 from released import difference, released
 
 from rtt.config import load_config
+from rtt.precision import compute_with, keep_rounded
 from rtt.relevance.discriminator import Discriminator
 from rtt.relevance.networks import NETWORKS
 from rtt.tables import Labels, read_table
@@ -53,9 +54,12 @@ def main() -> None:
     parser.add_argument("--group", type=int, default=8, help="responses to a prompt")
     parser.add_argument("--rubrics", type=int, default=6, help="of a prompt")
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), help="of linear layers, not the configuration's"
+    )
     asked = parser.parse_args()
     config = load_config(asked.config)
-    torch.set_num_threads(config.policy.threads)
+    compute_with(config.policy.threads, asked.precision or config.linear_precision)
     torch.manual_seed(0)
     discriminators = {
         reading: Discriminator.from_backbone(
@@ -67,6 +71,9 @@ def main() -> None:
         )
         for reading in NETWORKS
     }
+    for discriminator in discriminators.values():
+        discriminator.network.requires_grad_(False)
+        keep_rounded(discriminator.network)  # as `Discriminator.load` does
     result = {}
     given = workloads(asked.results / "labels" / "labels.parquet", asked.prompts, asked.group, asked.rubrics)
     for name, pairs in given.items():

@@ -4,7 +4,7 @@ for few rows; on a graphics card, weights rounded once and not for each token.""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,7 +25,7 @@ PART = 256
 """Words that :func:`draw_quickly` takes together first: one sum takes a fraction of the time of all sums so far."""
 
 ENDED = 1 / 8
-"""Share of the rows that have to have ended before :func:`decode` goes on without them, since that copies the cache."""
+"""Share of the rows that have to have ended before :func:`decode` goes on without them, since that moves the cache."""
 
 
 class _Room(DynamicLayer):
@@ -45,16 +45,30 @@ class _Room(DynamicLayer):
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
-        fits = all(
-            end <= whole.shape[-2] and held.data_ptr() == whole.data_ptr() and len(held) == len(whole)
-            for held, whole in zip(_held(self), self._whole, strict=True)
-        )
-        if not fits:
+        if not self._fits(end):
             return super().update(key_states, value_states, *args, **kwargs)
         for whole, new in zip(self._whole, (key_states, value_states), strict=True):
             whole[..., start:end, :] = new
         self.keys, self.values = (whole[..., :end, :] for whole in self._whole)
         return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Goes on with some of the rows, which move up, so that they need no memory of their own."""
+        end = self.get_seq_length()
+        if len(indices) > len(self._whole[0]) or not self._fits(end):
+            super().batch_select_indices(indices)
+            return
+        for whole, held in zip(self._whole, _held(self), strict=True):
+            whole[: len(indices), :, :end] = held[indices]
+        self._whole = (self._whole[0][: len(indices)], self._whole[1][: len(indices)])
+        self.keys, self.values = (whole[..., :end, :] for whole in self._whole)
+
+    def _fits(self, end: int) -> bool:
+        """Whether what the layer holds is still where its room is, and there is room for as many tokens."""
+        return all(
+            end <= whole.shape[-2] and held.data_ptr() == whole.data_ptr() and len(held) == len(whole)
+            for held, whole in zip(_held(self), self._whole, strict=True)
+        )
 
 
 def _held(layer: DynamicLayer) -> tuple[torch.Tensor, torch.Tensor]:
@@ -125,28 +139,34 @@ def repeated(cache: DynamicCache, rows: int) -> DynamicCache:
 
 @contextmanager
 def merged(model: Any) -> Iterator[None]:
-    """With the weights of a LoRA adapter added to the model's, and exactly the old ones afterwards.
+    """With the weights of a LoRA adapter added to the model's, and exactly the old ones afterwards; but for layers that
+    :func:`packed` has laid out, with theirs.
 
     Two small products a layer and token are saved. Costs a second copy of the adapted weights meanwhile, and so only
     where memory is the processor's. An adapter with dropout stays as it is.
     """
-    layers = _adapted(model)
-    if not layers:
+    with ExitStack() as layers:
+        for layer in _adapted(model):
+            if "forward" not in layer.__dict__:
+                layers.enter_context(_sum(layer))
         yield
-        return
-    before = [layer.get_base_layer().weight.data for layer in layers]
+
+
+@contextmanager
+def _sum(layer: Any) -> Iterator[None]:
+    """With the weight of a LoRA layer's adapter added to the layer's own."""
+    base = layer.get_base_layer()
+    before = base.weight.data
     try:
-        for layer, weight in zip(layers, before, strict=True):
-            layer.get_base_layer().weight.data = weight.clone()
-            layer.merge()
-        with unkept(layer.get_base_layer() for layer in layers):
+        base.weight.data = before.clone()
+        layer.merge()
+        with unkept([base]):
             yield
     finally:
-        for layer, weight in zip(layers, before, strict=True):
-            if layer.lora_variant or any(layer.lora_bias.values()):
-                layer.unmerge()
-            layer.merged_adapters.clear()  # unmerging would compute again what was added
-            layer.get_base_layer().weight.data = weight  # and what it subtracts is rounded
+        if layer.lora_variant or any(layer.lora_bias.values()):
+            layer.unmerge()
+        layer.merged_adapters.clear()  # unmerging would compute again what was added
+        base.weight.data = before  # and what it subtracts is rounded
 
 
 def _adapted(model: Any) -> list[Any]:
@@ -163,7 +183,8 @@ def _adapted(model: Any) -> list[Any]:
 
 @contextmanager
 def packed(model: Any, rows: int) -> Iterator[None]:
-    """With the weights of linear layers as oneDNN wants them, to multiply as few rows with as a token a response gives.
+    """With the weights of linear layers as oneDNN wants them, to multiply as few rows with as a token a response gives,
+    and those of an adapter added to them.
 
     A plain product lays the weights out anew for every token. Costs a second copy of them meanwhile, and so only on a
     processor, in single precision, without gradients, without autocast and up to `PACKED_BYTES`. Products differ by
@@ -172,35 +193,37 @@ def packed(model: Any, rows: int) -> Iterator[None]:
     Args:
         rows: as many as are expected at once; any number can be multiplied.
     """
-    layers = _packable(model)
-    around = {id(module.get_base_layer()): module for module in model.modules() if getattr(module, "merged", False)}
+    around = {id(layer.get_base_layer()): layer for layer in _adapted(model)}
     changed: list[Any] = []
     try:
-        for layer in layers:
-            product = partial(_product, layer=layer, weight=_laid_out(layer, rows))
-            # an adapter that is merged has nothing to add, and takes a while to find that out
-            for module in (layer, around.get(id(layer))):
-                if module is not None:
-                    module.__dict__["forward"] = product
-                    changed.append(module)
+        for layer in _packable(model):
+            adapted = around.get(id(layer))
+            with nullcontext() if adapted is None else _sum(adapted):  # one by one, so that no two copies are needed
+                product = _laid_out(layer, rows)
+            for module in (layer,) if adapted is None else (layer, adapted):
+                module.__dict__["forward"] = product
+                changed.append(module)
         yield
     finally:
         for module in changed:
             module.__dict__.pop("forward", None)
 
 
-def _laid_out(layer: torch.nn.Linear, rows: int) -> torch.Tensor:
-    weight = layer.weight.detach()
-    return torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16() if type(layer) is Rounding else weight, rows)
-
-
-def _product(given: torch.Tensor, *, layer: torch.nn.Linear, weight: torch.Tensor) -> torch.Tensor:
-    """As the layer gives it, with its weight laid out."""
+def _laid_out(layer: torch.nn.Linear, rows: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What the layer gives as it is now, with its weight laid out."""
+    weight, bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach().clone()
     if type(layer) is Rounding:
-        bias = None if layer.bias is None else layer.bias.bfloat16()
+        weight, bias = weight.bfloat16(), None if bias is None else bias.bfloat16()
+    return partial(_product, layer=layer, bias=bias, weight=torch.ops.mkldnn._reorder_linear_weight(weight, rows))
+
+
+def _product(
+    given: torch.Tensor, *, layer: torch.nn.Linear, weight: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    if type(layer) is Rounding:
         return layer.handed_on(torch.ops.mkldnn._linear_pointwise(given.bfloat16(), weight, bias, "none", [], ""))
     with rounding() if type(layer) is RoundingHead else nullcontext():
-        return torch.ops.mkldnn._linear_pointwise(given, weight, layer.bias, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(given, weight, bias, "none", [], "")
 
 
 def _packable(model: Any) -> list[torch.nn.Linear]:
@@ -279,11 +302,9 @@ def decode(
     going_on = torch.ones(count, dtype=torch.bool)
     while going_on.any():
         if going_on.sum() <= (1 - ENDED) * len(rows):
-            held, kept = len(rows), going_on.nonzero()[:, 0]
+            kept = going_on.nonzero()[:, 0]
             rows, input_ids, seen, going_on = (each[kept] for each in (rows, input_ids, seen, going_on))
-            new = dict(zip(kept.tolist(), range(len(kept)), strict=True))
-            places = [[new[row]] if row in new else [] for row in range(held)]
-            cache = gathered([Part(cache, places)], len(kept), cache.get_seq_length(), written.shape[1] - end)
+            cache.batch_select_indices(kept)
         logits = model(
             input_ids=input_ids[:, -1:],
             attention_mask=seen,

@@ -56,7 +56,7 @@ def generate(
     Returns:
         (B, P + T): prompts and what was sampled.
     """
-    with merged(model), packed(model, len(input_ids)), rounded(model):
+    with packed(model, len(input_ids)), merged(model), rounded(model):
         room = 1 + (generation_config.max_new_tokens or 0)
         readable = sees_all(model) and len(input_ids[0]) > 1
         known: dict[str, Any] = {"cache": _read(model, input_ids, attention_mask, room)} if readable else {}

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from rtt.attention import sees_all
+from rtt.attention import GROUPED, sees_all
 from rtt.errors import UserError
 from rtt.precision import keep_rounded, prepared
 from rtt.processes import device
@@ -93,6 +93,8 @@ class Discriminator:
                 where=tokenizer.name_or_path,
                 todo="set discriminator.reading to pair, or take a decoder whose layers attend to all earlier tokens",
             )
+        if body.config._attn_implementation == "sdpa":
+            body.set_attn_implementation(GROUPED)
         body.config.is_causal = not bidirectional  # read at every forward pass, for the mask and the attention
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self.network: Network = prepared(NETWORKS[reading](body, body.config.hidden_size, pad)).eval()

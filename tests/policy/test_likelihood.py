@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from unittest import mock
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 from trl.trainer import add_fused_lm_head
@@ -73,6 +78,38 @@ def test_gradients_are_those_of_a_whole_projection(model, inputs):
     assert max(gradient.abs().max() for gradient in whole) > 1e-3
     for one, other in zip(ours, whole, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_figures_and_gradients_worked_out_by_hand():
+    """Shares of 1/4 and 3/4, at half the temperature of 1/10 and 9/10, and a word's part in its own likelihood."""
+    logits = torch.tensor([[[0.0, math.log(3)], [math.log(3), 0.0]]], requires_grad=True)
+    weights = torch.tensor([[1.0, -10.0]])
+    for temperature, small, large in ((1.0, 0.25, 0.75), (0.5, 0.1, 0.9)):
+        found, entropy = likelihood._Scores.apply(logits, torch.tensor([[0, 0]]), temperature)
+        torch.testing.assert_close(found, torch.tensor([[math.log(small), math.log(large)]]))
+        expected = -small * math.log(small) - large * math.log(large)
+        torch.testing.assert_close(entropy, torch.full((1, 2), expected))
+        (gradient,) = torch.autograd.grad((found * weights).sum(), logits)
+        rows = [[large, -large], [-10 * small, 10 * small]]
+        torch.testing.assert_close(gradient, torch.tensor([rows]) / temperature)
+
+
+@settings(deadline=None, max_examples=50)
+@given(data=st.data())
+def test_in_parts_as_each_step_differentiated(data):
+    rows, words = data.draw(st.integers(1, 7)), data.draw(st.integers(1, 9))
+    torch.manual_seed(data.draw(st.integers(0, 99)))
+    logits = (torch.randn(1, rows, words) * 20).requires_grad_()
+    targets, weights = torch.randint(words, (1, rows)), torch.randn(1, rows)
+    temperature = data.draw(st.sampled_from([1.0, 0.3]))
+    scores = (logits / temperature).log_softmax(dim=-1)
+    expected = scores.gather(-1, targets[..., None])[..., 0]
+    with mock.patch.object(likelihood, "PART", data.draw(st.integers(1, 4 * words * rows))):
+        found, entropy = likelihood._Scores.apply(logits, targets, temperature)
+        ours = torch.autograd.grad((found * weights).sum(), logits)[0]
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(entropy, -(scores.exp() * scores).sum(dim=-1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours, torch.autograd.grad((expected * weights).sum(), logits)[0], atol=1e-5, rtol=1e-5)
 
 
 def test_only_positions_before_a_label_are_projected(model, inputs):

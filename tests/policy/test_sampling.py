@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import DynamicCache, GenerationConfig
+from transformers import DynamicCache, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from rtt.policy.pretrained import load_policy
 from rtt.policy.sampling import Part, draw, draw_quickly, gathered, merged, packed, rounded
@@ -113,6 +113,18 @@ def test_rows_chosen_after_room_was_made_are_the_rows_chosen(model):
     assert torch.equal(read(model, more, plain), read(model, more, roomy))
 
 
+@pytest.mark.parametrize("chosen", [[0, 2], [2, 1], [1]], ids=str)
+def test_rows_that_go_on_move_up_in_place(model, chosen):
+    plain, roomy = both(model, torch.tensor([[5, 6, 7], [8, 9, 10], [11, 12, 13]]))
+    places = [tensor.data_ptr() for tensor in held(roomy)]
+    for cache in (plain, roomy):
+        cache.batch_select_indices(torch.tensor(chosen))
+    for more in (torch.tensor([[14], [15]]), torch.tensor([[16], [17]])):
+        assert torch.equal(read(model, more[: len(chosen)], plain), read(model, more[: len(chosen)], roomy))
+    assert [tensor.data_ptr() for tensor in held(roomy)] == places
+    assert all(map(torch.equal, held(plain), held(roomy)))
+
+
 def test_a_merged_adapter_says_the_same_and_leaves_no_trace(tiny_policy):
     model = adapted(tiny_policy)
     ids = torch.tensor([[5, 6, 7, 8]])
@@ -146,19 +158,42 @@ def test_while_merged_no_weights_from_before_are_used(tiny_policy, monkeypatch):
             assert (model(input_ids=ids).logits - expected).abs().max() > 0.1
 
 
-def test_an_adapter_that_is_merged_is_passed_by(tiny_policy):
+def test_packed_weights_have_the_adapter_in_them(tiny_policy):
     model = adapted(tiny_policy)
+    before = weights(model)
     ids = torch.tensor([[5, 6, 7, 8]])
-    with torch.no_grad(), merged(model):
-        expected = model(input_ids=ids).logits
-        with packed(model, 4):
+    with torch.no_grad():
+        with merged(model):
+            expected = model(input_ids=ids).logits
+        with packed(model, 4), merged(model):  # which has nothing left to do
+            assert same(weights(model), before)
             layers = [module for module in model.modules() if hasattr(module, "merged_adapters")]
             assert layers
             for layer in layers:
                 assert "forward" in vars(layer)
-                layer.lora_A = None  # nobody looks at it
+            torch.testing.assert_close(model(input_ids=ids).logits, expected, atol=1e-4, rtol=1e-4)
+            for name, weight in model.named_parameters():
+                if "_proj" in name:
+                    weight.add_(1e6)  # nobody looks at it
             torch.testing.assert_close(model(input_ids=ids).logits, expected, atol=1e-4, rtol=1e-4)
         assert not any("forward" in vars(module) for module in model.modules())
+
+
+@torch.no_grad()
+def test_packed_weights_have_an_adapter_s_bias_in_them():
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    plain = LlamaForCausalLM(LlamaConfig(vocab_size=32, attention_bias=True, **sizes))
+    model = get_peft_model(plain, LoraConfig(target_modules=["q_proj", "v_proj"], lora_bias=True)).eval()
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            weight.normal_()
+    ids = torch.tensor([[5, 6, 7, 8]])
+    expected = model(input_ids=ids).logits
+    with model.disable_adapter():
+        assert (model(input_ids=ids).logits - expected).abs().max() > 0.01
+    with packed(model, 4):
+        torch.testing.assert_close(model(input_ids=ids).logits, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_weights_are_back_after_a_failure(tiny_policy):
