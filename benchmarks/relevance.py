@@ -1,10 +1,11 @@
 """Pairs a second of a discriminator, against the released way: every pair padded to the batch's longest, one by one.
 
-Both have the same weights and give the same scores, whatever the discriminator's reading. The batch is a training
-step's: groups of responses to prompts, each with all rubrics of its prompt. Responses are those labelled by `make run`,
-and, as longer ones, several joined.
+Both have the same weights and give the same scores, whatever the reading, up to what linear layers round
+by the configuration. The batch is a training step's: groups of responses to prompts, each with all rubrics of its
+prompt. Responses are those labelled by `make run`, and, as longer ones, several joined.
 
     .venv/bin/python benchmarks/relevance.py
+    .venv/bin/python benchmarks/relevance.py --precision float32 --output benchmarks/results/relevance_float32.json
 """
 
 from __future__ import annotations
@@ -100,7 +101,15 @@ def main() -> None:
                 if reading != "pair"
             },
         }
-    keep({"layers": config.discriminator.layers, "threads": torch.get_num_threads(), **result}, asked.output)
+    keep(
+        {
+            "layers": config.discriminator.layers,
+            "linear_precision": asked.precision or config.linear_precision,
+            "threads": torch.get_num_threads(),
+            **result,
+        },
+        asked.output,
+    )
 
 
 if __name__ == "__main__":

@@ -146,6 +146,8 @@ class Discriminator(_Section):
     """Whether a token sees what follows it."""
     epochs: Count = 4
     learning_rate: float = Field(default=2e-4, gt=0)
+    head_learning_rate: float | None = Field(default=2e-3, gt=0)
+    """Of all that is not the backbone's and so begins at random; null: `learning_rate` (released)."""
     warmup_share: Share = 0.1
     weight_decay: float = Field(default=0.01, ge=0)
     batch_size: Count = 32

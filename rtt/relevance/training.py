@@ -20,7 +20,7 @@ from tqdm import tqdm
 from rtt.config import Discriminator as Settings
 from rtt.errors import UserError
 from rtt.relevance.discriminator import Discriminator
-from rtt.relevance.networks import Encoded
+from rtt.relevance.networks import Encoded, Network
 from rtt.relevance.offsets import char_to_token_relevance, spans_to_chars
 
 BUCKET = 16  # batches among which pairs are sorted by length: little padding, and batches still differ by epoch
@@ -70,7 +70,7 @@ def train_discriminator(
         )
     network.body.get_input_embeddings().requires_grad_(False)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    optimizer = _optimizer(network, settings)
     units = discriminator.network.units([examples[i] for i in read])
     epochs = [
         _batches(units, settings.batch_size, np.random.default_rng([settings.seed, epoch]))
@@ -164,6 +164,20 @@ def _filled(units: Sequence[tuple[int, ...]], size: int) -> list[list[int]]:
             batches.append([])
         batches[-1] += unit
     return batches
+
+
+def _optimizer(network: Network, settings: Settings) -> torch.optim.Optimizer:
+    """What begins at random may learn faster than the backbone, which knows its language already."""
+    learning = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+    body, head = (
+        [weight for name, weight in learning.items() if name.startswith("body.") == of_body]
+        for of_body in (True, False)
+    )
+    groups = [
+        {"params": body, "lr": settings.learning_rate},
+        {"params": head, "lr": settings.head_learning_rate or settings.learning_rate},
+    ]
+    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
 
 
 def _warmup_and_decay(steps: int, warmup_share: float) -> Any:

@@ -46,7 +46,7 @@ READINGS = pytest.mark.parametrize("reading", ["pair", "after", "apart"])
 
 def settings(**changes):
     values = {"layers": 1, "epochs": 6, "learning_rate": 0.02, "batch_size": 8, "max_length": 64, "threads": 1}
-    return Settings(**(values | changes))
+    return Settings(**({**values, "head_learning_rate": None} | changes))
 
 
 def commas(count, split, seed=0):
@@ -143,6 +143,29 @@ def test_only_the_embeddings_stay_as_they_were(backbone, labels, tmp_path):
     after = Discriminator.load(tmp_path / "d").network.body.state_dict()
     same = {name for name in before if torch.equal(before[name], after[name])}
     assert same == {"embed_tokens.weight"}
+
+
+@READINGS
+def test_what_is_not_the_backbone_s_has_a_rate_of_its_own(backbone, labels, tmp_path, reading):
+    def moved(**rates):
+        changed = settings(reading=reading, epochs=1, weight_decay=0, **rates)
+        train_discriminator(labels, backbone, changed, tmp_path / "trained")
+        torch.manual_seed(changed.seed)
+        before = Discriminator.from_backbone(
+            backbone, layers=1, bidirectional=True, max_length=64, reading=reading
+        ).network.state_dict()
+        after = Discriminator.load(tmp_path / "trained").network.state_dict()
+        far = {name: (after[name] - start).abs().max().item() for name, start in before.items()}
+        return [
+            max(value for name, value in far.items() if name.startswith("body.") == of_body)
+            for of_body in (True, False)
+        ]
+
+    body, head = moved(learning_rate=1e-3, head_learning_rate=1e-9)
+    assert body > 1e-4 > 1e-6 > head
+    body, head = moved(learning_rate=1e-9, head_learning_rate=1e-3)
+    assert head > 1e-4 > 1e-6 > body
+    assert min(moved(learning_rate=1e-3)) > 1e-4
 
 
 def test_other_splits_are_not_trained_on(backbone, labels, tmp_path):
