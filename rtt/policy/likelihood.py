@@ -98,7 +98,7 @@ def _in_parts(
 ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
     """Rows of (…, V) logits as slices of them all, their logarithms of shares, and their targets."""
     rows, goals = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
-    size = max(1, PART // rows[0].nbytes)
+    size = max(1, PART // (rows.shape[1] * rows.element_size()))
     for start in range(0, len(rows), size):
         part = slice(start, start + size)
         given = rows[part] if temperature == 1 else rows[part] / temperature

@@ -112,6 +112,13 @@ def test_in_parts_as_each_step_differentiated(data):
     torch.testing.assert_close(ours, torch.autograd.grad((expected * weights).sum(), logits)[0], atol=1e-5, rtol=1e-5)
 
 
+def test_without_a_label_there_is_nothing_to_say(model, inputs):
+    figures = project(model, inputs | {"labels": torch.full_like(inputs["labels"], -100)}, TEMPERATURE)
+    for one in figures:
+        assert one.tolist() == torch.zeros(inputs["labels"][:, 1:].shape).tolist()
+    figures[0].sum().backward()
+
+
 def test_only_positions_before_a_label_are_projected(model, inputs):
     rows = []
     model.lm_head.register_forward_hook(lambda _, given, __: rows.append(given[0].shape[:2]))
