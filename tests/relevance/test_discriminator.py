@@ -17,6 +17,7 @@ from transformers import (
     Qwen3Model,
 )
 
+from rtt.attention import GROUPED
 from rtt.errors import UserError
 from rtt.relevance.discriminator import Discriminator, shared_words
 from rtt.relevance.networks import by_length
@@ -95,6 +96,14 @@ def test_early_tokens_see_later_ones_when_bidirectional(backbone, attention, pad
         moved = (here - there).abs()
         assert moved[-1] > 1e-3
         assert (moved[0] > 1e-3) == bidirectional
+
+
+def test_heads_of_a_group_share_keys_and_values_unless_asked_otherwise(backbone, tmp_path):
+    built = build(backbone)
+    built.save(tmp_path / "saved")
+    for discriminator in (built, Discriminator.load(tmp_path / "saved")):
+        assert discriminator.network.body.config._attn_implementation == GROUPED
+    assert build(backbone, attention="eager").network.body.config._attn_implementation == "eager"
 
 
 @READINGS
