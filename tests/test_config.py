@@ -351,3 +351,21 @@ def test_a_wrong_protocol_is_refused_by_key(tmp_path, changes, what):
     assert what in caught.value.what
     with pytest.raises(UserError, match="the protocol is not there"):
         load_protocol(tmp_path / "other.yaml")
+
+
+def test_dvc_watches_every_key_that_moves_a_figure():
+    values = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    named = {
+        key for stage in stages.values() for given in stage.get("params", []) for keys in given.values() for key in keys
+    }
+    indifferent = {"results", "policy.checkpoint_every", "policy.diagnostics_every"}
+
+    def unwatched(part: Any, name: str) -> list[str]:
+        if name in named or name in indifferent or name.endswith(".threads"):
+            return []
+        if not isinstance(part, dict):
+            return [name]
+        return [key for inner, value in part.items() for key in unwatched(value, f"{name}.{inner}".lstrip("."))]
+
+    assert unwatched(values, "") == []
