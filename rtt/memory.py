@@ -2,7 +2,8 @@
 
 Tensors of megabytes come and go with every layer. By glibc's own settings the larger ones go back to the system at
 once, and every page that comes again is a fault; and all lie in pages of 4 kB, of which a processor has to look up
-thousands. In a virtual machine both can be dear: steps took up to three times as long (docs/findings.md).
+thousands. In a virtual machine both can be dear: steps took up to three times as long, where large pages cost up to
+4 s more at first touch on a better day (docs/findings.md).
 """
 
 from __future__ import annotations
